@@ -1,0 +1,1 @@
+"""Keyslice: classifiers of medical volumes and videos that look only at the frames that matter."""

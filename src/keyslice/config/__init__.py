@@ -1,0 +1,36 @@
+"""Settings: params.yaml as frozen, typed dataclasses, checked before any work starts."""
+
+from keyslice.config.datasets import (
+    CommonDataset,
+    Dataset,
+    FolderDataset,
+    MedMNISTDataset,
+    PhantomDataset,
+    Split,
+)
+from keyslice.config.params import Params, StageSettings, Variant, load
+from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
+from keyslice.config.sections import Backbone, Compare, Evaluate, Model, Prepare, Train
+from keyslice.config.workspace import Workspace
+
+__all__ = [
+    "SAMPLER_SETTINGS",
+    "Backbone",
+    "CommonDataset",
+    "Compare",
+    "Dataset",
+    "Evaluate",
+    "FolderDataset",
+    "MedMNISTDataset",
+    "Model",
+    "Params",
+    "PhantomDataset",
+    "Prepare",
+    "SamplerSettings",
+    "Split",
+    "StageSettings",
+    "Train",
+    "Variant",
+    "Workspace",
+    "load",
+]

@@ -1,0 +1,93 @@
+"""A dataset is one classification task: a source, fixed classes, its own overrides."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from keyslice.config.base import Positive, Settings
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Split(Settings):
+    """Shares of the patients; assigned once, at a patient's first ingestion."""
+
+    train: float = 0.7
+    validation: float = 0.15
+    test: float = 0.15
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        shares = (self.train, self.validation, self.test)
+        if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"the three shares must be above 0 and add up to 1, got {shares}")
+        return self
+
+
+class CommonDataset(Settings):
+    """What every kind of dataset has."""
+
+    classes: tuple[str, ...] = Field(min_length=2)
+    """Label names; the order is that of the model's outputs. With two, the second is the positive."""
+    rare_classes: Literal["refuse", "leave_out"] = "refuse"
+    """What to do with a class of fewer than 3 patients, which cannot be in all three splits."""
+    split: Split = Split()
+    prepare: dict[str, Any] = {}
+    backbone: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    evaluate: dict[str, Any] = {}
+    compare: dict[str, Any] = {}
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) != len(classes):
+            raise ValueError(f"each class may be named once, got {list(classes)}")
+        return classes
+
+
+class MedMNISTDataset(CommonDataset):
+    """A 3D set of MedMNIST, with its official splits; it carries no patient ids."""
+
+    source: Literal["medmnist"]
+    flag: Literal[
+        "organmnist3d",
+        "nodulemnist3d",
+        "adrenalmnist3d",
+        "fracturemnist3d",
+        "vesselmnist3d",
+        "synapsemnist3d",
+    ]
+    size: Literal[28, 64] = 28
+
+
+class FolderDataset(CommonDataset):
+    """Exam files and a table of labels."""
+
+    source: Literal["folder"]
+    path: str | None = None
+    """The folder, absolute or relative to the workspace; default data/inbox/<dataset>."""
+    labels: str = "labels.csv"
+    """The table, relative to the folder; columns file, patient_id, label (and optional ones)."""
+    label_column: str = "label"
+    issuer: str = ""
+    """Who gave out the patient ids; the same id of two issuers is two patients."""
+    identifiers: Literal["secret", "public"] = "secret"
+    """`public` takes the published key for pseudonyms: for data whose patient ids are public."""
+    slice_axis: Literal["auto", 0, 1, 2] = "auto"
+    """Axis of a 3-D image along which slices are taken; auto: the one of coarsest spacing, else the last."""
+
+
+class PhantomDataset(CommonDataset):
+    """Synthetic exams whose informative slices are known; written into the inbox as real files."""
+
+    source: Literal["phantom"]
+    kind: Literal["volume", "video"]
+    exams: Positive = 200
+    patients: Positive | None = None
+    """Default: one patient for every two exams."""
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+
+
+Dataset = Annotated[MedMNISTDataset | FolderDataset | PhantomDataset, Field(discriminator="source")]

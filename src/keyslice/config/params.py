@@ -1,0 +1,238 @@
+"""params.yaml, read and checked as a whole before any work starts."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from keyslice.config.base import Settings, Share
+from keyslice.config.datasets import Dataset, Name
+from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
+from keyslice.config.sections import Backbone, Compare, Evaluate, Model, Prepare, Train
+from keyslice.errors import UserError, did_you_mean
+
+SECTIONS: dict[str, type[Settings]] = {
+    "prepare": Prepare,
+    "backbone": Backbone,
+    "model": Model,
+    "train": Train,
+    "evaluate": Evaluate,
+    "compare": Compare,
+}
+
+
+class Variant(Settings):
+    """A sampler with its share of frames, its settings, and overrides of the common sections."""
+
+    sampler: str
+    keep: Share = 1.0
+    """Share of each exam's own frames that are kept: ceil(keep · length)."""
+    settings: dict[str, Any] = {}
+    """The sampler's own settings; see `keyslice.config.samplers`."""
+    backbone: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    evaluate: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _sampler(self) -> Self:
+        if self.sampler not in SAMPLER_SETTINGS:
+            hint = did_you_mean(self.sampler, SAMPLER_SETTINGS)
+            raise ValueError(f"unknown sampler {self.sampler!r}; {hint}")
+        if self.sampler == "full" and self.keep != 1.0:
+            raise ValueError(f"the sampler full keeps every frame; leave keep out, got {self.keep}")
+        return self
+
+    @property
+    def sampler_settings(self) -> SamplerSettings:
+        return SAMPLER_SETTINGS[self.sampler].model_validate(self.settings)
+
+
+class StageSettings(Settings):
+    """Everything that applies to one variant on one dataset, overrides resolved."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    variant: str
+    sampler: str
+    keep: Share
+    sampler_settings: Any
+    prepare: Prepare
+    backbone: Backbone
+    model: Model
+    train: Train
+    evaluate: Evaluate
+
+
+class Params(Settings):
+    """The whole of params.yaml."""
+
+    datasets: dict[Name, Dataset] = Field(min_length=1)
+    variants: dict[Name, Variant] = Field(min_length=1)
+    prepare: Prepare = Prepare()
+    backbone: Backbone = Backbone()
+    model: Model = Model()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    compare: Compare = Compare()
+
+    @model_validator(mode="after")
+    def _overrides(self) -> Self:
+        """Every override and every name it refers to holds, for every dataset and variant."""
+        for name, variant in self.variants.items():
+            _located(f"variants.{name}.settings", lambda v=variant: v.sampler_settings)
+        for dataset in self.datasets:
+            self.compare_settings(dataset)
+            for variant in self.variants:
+                self.stage(dataset, variant)
+        return self
+
+    def dataset(self, name: str) -> Dataset:
+        """Raises UserError: the dataset is not configured."""
+        if name not in self.datasets:
+            raise UserError(
+                f"unknown dataset {name!r}",
+                rule="a dataset is named under `datasets` in params.yaml",
+                remedy=did_you_mean(name, self.datasets),
+            )
+        return self.datasets[name]
+
+    def variant(self, name: str) -> Variant:
+        """Raises UserError: the variant is not configured."""
+        if name not in self.variants:
+            raise UserError(
+                f"unknown variant {name!r}",
+                rule="a variant is named under `variants` in params.yaml",
+                remedy=did_you_mean(name, self.variants),
+            )
+        return self.variants[name]
+
+    def section(self, name: str, dataset: str, variant: str | None = None) -> Any:
+        """Section `name` with the dataset's and then the variant's overrides applied."""
+        values = getattr(self, name).model_dump()
+        holders = [(f"datasets.{dataset}", self.dataset(dataset))]
+        if variant is not None:
+            holders.append((f"variants.{variant}", self.variant(variant)))
+        for where, holder in holders:
+            override = getattr(holder, name, {})
+            values |= override
+            _located(f"{where}.{name}", lambda v=values: SECTIONS[name].model_validate(v))
+        return SECTIONS[name].model_validate(values)
+
+    def prepare_settings(self, dataset: str) -> Prepare:
+        return self.section("prepare", dataset)
+
+    def compare_settings(self, dataset: str) -> Compare:
+        compare: Compare = self.section("compare", dataset)
+        for key in ("references", "candidates"):
+            for name in getattr(compare, key) or ():
+                if name not in self.variants:
+                    hint = did_you_mean(name, self.variants)
+                    raise ValueError(f"compare.{key}: unknown variant {name!r}; {hint}")
+        return compare
+
+    def candidates(self, dataset: str) -> tuple[str, ...]:
+        """The variants that the candidate may come from."""
+        chosen = self.compare_settings(dataset).candidates
+        if chosen is not None:
+            return chosen
+        passed_over = {"full", "random", "das_paper"}
+        return tuple(n for n, v in self.variants.items() if v.sampler not in passed_over)
+
+    def stage(self, dataset: str, variant: str) -> StageSettings:
+        """What applies to `variant` on `dataset`."""
+        chosen = self.variant(variant)
+        return StageSettings(
+            dataset=dataset,
+            classes=self.dataset(dataset).classes,
+            variant=variant,
+            sampler=chosen.sampler,
+            keep=chosen.keep,
+            sampler_settings=chosen.sampler_settings,
+            **{n: self.section(n, dataset, variant) for n in SECTIONS if n != "compare"},
+        )
+
+
+def load(path: Path) -> Params:
+    """Read and check a params.yaml.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or breaks a rule; names the key and the rule.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("no such file", where=str(path), remedy="restore it from git") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"not YAML ({error})", where=path.name, remedy="mend the syntax") from None
+    if not isinstance(values, dict):
+        raise UserError("is empty", where=path.name, rule="it must hold datasets and variants")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise _user_error(error, path.name) from None
+
+
+class _LocatedError(ValueError):
+    """A validation error of a nested override, with the key it belongs to."""
+
+    def __init__(self, key: str, error: ValidationError) -> None:
+        self.key, self.error = key, error
+        super().__init__(f"{key}: {error}")
+
+
+def _located(key: str, build: Any) -> None:
+    try:
+        build()
+    except ValidationError as error:
+        raise _LocatedError(key, error) from None
+
+
+def _user_error(error: ValidationError, file: str) -> UserError:
+    """The first of pydantic's complaints as one line: key, value, rule, way out."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    prefix = ""
+    if isinstance(cause, _LocatedError):
+        prefix, first = cause.key, cause.error.errors()[0]
+    # A tagged union puts its tag (medmnist, folder, phantom) into the path: not a key of the file.
+    parts = [str(part) for part in first["loc"]]
+    if len(parts) > 2 and parts[0] == "datasets":
+        parts = parts[:2] + parts[3:]
+    key = ".".join(([prefix] if prefix else []) + parts)
+    more = error.error_count() - 1
+    also = f"({more} more like this)" if more else ""
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(key)
+        return UserError(
+            f"unknown key {parts[-1]!r}",
+            where=f"{file}: {key}",
+            remedy=" ".join((did_you_mean(parts[-1], known), also)),
+        )
+    if first["type"] == "missing":
+        return UserError("is missing", where=f"{file}: {key}", remedy=f"add it {also}".strip())
+    value = first.get("input")
+    shown = (
+        f"{value!r}: " if isinstance(value, str | int | float | bool | list | type(None)) else ""
+    )
+    return UserError(f"{shown}{message} {also}".strip(), where=f"{file}: {key}" if key else file)
+
+
+def _known_keys(key: str) -> list[str]:
+    """The keys that are allowed where `key` was found."""
+    from keyslice.config import datasets
+
+    parts = key.split(".")
+    if len(parts) == 1:
+        return list(Params.model_fields)
+    if parts[-2] in SECTIONS:
+        return list(SECTIONS[parts[-2]].model_fields)
+    if parts[-2] == "split":
+        return list(datasets.Split.model_fields)
+    if parts[0] == "variants":
+        fields = {k for s in SAMPLER_SETTINGS.values() for k in s.model_fields}
+        return sorted(fields) if parts[-2] == "settings" else list(Variant.model_fields)
+    kinds = (datasets.MedMNISTDataset, datasets.FolderDataset, datasets.PhantomDataset)
+    return sorted({k for kind in kinds for k in kind.model_fields})

@@ -1,0 +1,99 @@
+"""The sections of params.yaml that belong to one stage each; a dataset or a variant may override."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from keyslice.config.base import Fraction, Integer, Number, Positive, Rate, Settings, Share
+
+Percentile = Annotated[float, Field(strict=True, ge=0, le=100)]
+
+
+class Prepare(Settings):
+    """How an exam becomes a row of frames in the store."""
+
+    image_size: Positive = 28
+    """Side of the square that each frame is resized to, pixels."""
+    max_frames: Positive | None = None
+    """Longer exams are thinned evenly to this many frames; null keeps all."""
+    intensity_percentiles: tuple[Percentile, Percentile] = (0.5, 99.5)
+    """Percentiles of an exam's samples that become 0 and 255 (8-bit exams are stored as they are)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.intensity_percentiles
+        if low >= high:
+            raise ValueError(f"the lower percentile must be below the upper one, got {low}, {high}")
+        return self
+
+
+class Backbone(Settings):
+    """The per-frame encoder."""
+
+    name: str = "mobilenetv3_small_100"
+    """Any timm model name."""
+    weights: str = "imagenet"
+    """`imagenet` (from KEYSLICE_WEIGHTS, a folder, else timm's hub), `none`, or a safetensors file."""
+
+
+class Model(Settings):
+    """What follows the backbone: temporal attention and a two-layer classifier."""
+
+    attention_width: Positive = 128
+    hidden_width: Positive = 128
+    dropout: Fraction = 0.2
+
+
+class Train(Settings):
+    """How one variant is fitted, once per seed."""
+
+    seeds: tuple[Annotated[int, Field(strict=True, ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    epochs: Positive = 60
+    """At most this many; early stopping usually ends sooner."""
+    patience: Positive = 10
+    """Epochs without a lower validation loss before training stops."""
+    batch_size: Positive = 16
+    """Exams per step."""
+    learning_rate: Rate = 1e-4
+    sampler_learning_rate: Rate = 1e-4
+    """For the samplers' networks; DPS's logits have `logit_rate` times the model's instead."""
+    weight_decay: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    balance_classes: bool = False
+    """Weight the loss by inverse class frequency."""
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    threads: Positive = 1
+    """CPU threads of a training process; part of the result, since 1 and 2 differ in last digits."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"each seed may be named once, got {list(self.seeds)}")
+        return self
+
+
+class Evaluate(Settings):
+    """How predictions become figures."""
+
+    batch_size: Positive = 32
+    """Exams per forward pass."""
+    calibration_bins: Positive = 15
+    resamples: Positive = 2000
+    """Bootstrap resamples for every interval."""
+    confidence: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.95
+    seed: Integer = 0
+
+
+class Compare(Settings):
+    """Which variants are held against which, and from which the candidate is chosen."""
+
+    references: tuple[str, ...] = ("full", "uniform")
+    """Variants that every other one is compared with in pairs."""
+    candidates: tuple[str, ...] | None = None
+    """Variants the candidate may come from; null: all whose sampler is not full, random, das_paper."""
+    contact_sheets: Annotated[int, Field(strict=True, ge=0)] = 3
+    """Test exams shown in the report for each variant."""
+    within_standard_errors: Annotated[float, Field(strict=True, ge=0)] = 1.0
+    """The cheapest candidate this close to the best validation AUC is taken."""
+
+
+__all__ = ["Backbone", "Compare", "Evaluate", "Model", "Number", "Prepare", "Share", "Train"]
