@@ -76,7 +76,8 @@ class FolderDataset(CommonDataset):
     identifiers: Literal["secret", "public"] = "secret"
     """`public` takes the published key for pseudonyms: for data whose patient ids are public."""
     slice_axis: Literal["auto", 0, 1, 2] = "auto"
-    """Axis of a 3-D image along which slices are taken; auto: the one of coarsest spacing, else the last."""
+    """Axis of the RAS+ image that slices are taken along: 0 sagittal, 1 coronal, 2 axial;
+    auto: the one of coarsest spacing, else the last."""
 
 
 class PhantomDataset(CommonDataset):
@@ -86,7 +87,7 @@ class PhantomDataset(CommonDataset):
     kind: Literal["volume", "video"]
     exams: Positive = 200
     patients: Positive | None = None
-    """Default: one patient for every two exams."""
+    """Default: one patient for every two exams, however many exams there are."""
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
 
 

@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from keyslice.config.base import Settings, Share
 from keyslice.config.datasets import Dataset, Name
@@ -57,12 +64,20 @@ class StageSettings(Settings):
     variant: str
     sampler: str
     keep: Share
-    sampler_settings: Any
+    sampler_settings: SerializeAsAny[SamplerSettings]
     prepare: Prepare
     backbone: Backbone
     model: Model
     train: Train
     evaluate: Evaluate
+
+    @field_validator("sampler_settings", mode="before")
+    @classmethod
+    def _of_sampler(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read back from JSON, the settings take the type that belongs to the sampler."""
+        if isinstance(value, dict):
+            return SAMPLER_SETTINGS[info.data["sampler"]].model_validate(value)
+        return value
 
 
 class Params(Settings):
@@ -111,7 +126,7 @@ class Params(Settings):
     def section(self, name: str, dataset: str, variant: str | None = None) -> Any:
         """Section `name` with the dataset's and then the variant's overrides applied."""
         values = getattr(self, name).model_dump()
-        holders = [(f"datasets.{dataset}", self.dataset(dataset))]
+        holders: list[tuple[str, Settings]] = [(f"datasets.{dataset}", self.dataset(dataset))]
         if variant is not None:
             holders.append((f"variants.{variant}", self.variant(variant)))
         for where, holder in holders:

@@ -32,7 +32,7 @@ class ADPSSettings(SamplerSettings):
     """Width of the LSTM."""
     hidden_width: Positive = 256
     average_steps: bool = True
-    """Average the training loss over all prefixes of the kept frames, in the order they were chosen."""
+    """Average the training loss over all prefixes of the kept frames, in order of choice."""
 
 
 class DASSettings(SamplerSettings):
@@ -45,7 +45,7 @@ class DASSettings(SamplerSettings):
     """False keeps τ at τ0."""
     hidden_width: Positive = 32
     feature_stride: Positive = 4
-    """Features are computed from every n-th pixel each way (frames below 16 pixels: from all)."""
+    """Features are computed from every n-th pixel each way, which leaves at least 4 each way."""
 
 
 class DASPaperSettings(DASSettings):

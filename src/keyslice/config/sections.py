@@ -1,11 +1,12 @@
-"""The sections of params.yaml that belong to one stage each; a dataset or a variant may override."""
+"""The sections of params.yaml; a dataset or a variant may override any key of them."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from keyslice.config.base import Fraction, Integer, Number, Positive, Rate, Settings, Share
+from keyslice.config.base import Fraction, Integer, Positive, Rate, Settings
 
+Seed = Annotated[int, Field(strict=True, ge=0)]
 Percentile = Annotated[float, Field(strict=True, ge=0, le=100)]
 
 
@@ -17,7 +18,7 @@ class Prepare(Settings):
     max_frames: Positive | None = None
     """Longer exams are thinned evenly to this many frames; null keeps all."""
     intensity_percentiles: tuple[Percentile, Percentile] = (0.5, 99.5)
-    """Percentiles of an exam's samples that become 0 and 255 (8-bit exams are stored as they are)."""
+    """Percentiles of an exam's samples that become 0 and 255; 8-bit exams are stored as they are."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -33,7 +34,7 @@ class Backbone(Settings):
     name: str = "mobilenetv3_small_100"
     """Any timm model name."""
     weights: str = "imagenet"
-    """`imagenet` (from KEYSLICE_WEIGHTS, a folder, else timm's hub), `none`, or a safetensors file."""
+    """`imagenet` (folder KEYSLICE_WEIGHTS, else timm's hub), `none`, or a safetensors file."""
 
 
 class Model(Settings):
@@ -47,7 +48,7 @@ class Model(Settings):
 class Train(Settings):
     """How one variant is fitted, once per seed."""
 
-    seeds: tuple[Annotated[int, Field(strict=True, ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     epochs: Positive = 60
     """At most this many; early stopping usually ends sooner."""
     patience: Positive = 10
@@ -62,7 +63,7 @@ class Train(Settings):
     """Weight the loss by inverse class frequency."""
     device: Literal["cpu", "cuda", "auto"] = "auto"
     threads: Positive = 1
-    """CPU threads of a training process; part of the result, since 1 and 2 differ in last digits."""
+    """CPU threads of a training process; part of the result: 1 and 2 differ in last digits."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -89,11 +90,8 @@ class Compare(Settings):
     references: tuple[str, ...] = ("full", "uniform")
     """Variants that every other one is compared with in pairs."""
     candidates: tuple[str, ...] | None = None
-    """Variants the candidate may come from; null: all whose sampler is not full, random, das_paper."""
+    """Where the candidate may come from; null: samplers other than full, random, das_paper."""
     contact_sheets: Annotated[int, Field(strict=True, ge=0)] = 3
     """Test exams shown in the report for each variant."""
     within_standard_errors: Annotated[float, Field(strict=True, ge=0)] = 1.0
     """The cheapest candidate this close to the best validation AUC is taken."""
-
-
-__all__ = ["Backbone", "Compare", "Evaluate", "Model", "Number", "Prepare", "Share", "Train"]

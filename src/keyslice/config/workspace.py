@@ -81,9 +81,9 @@ class Workspace:
         """Wall times, which differ from run to run, and therefore lie outside DVC's outputs."""
         return self.state / "timings" / dataset / f"{variant}.json"
 
-    def checkpoints(self, key: str) -> Path:
-        """Where a training with these inputs keeps its checkpoints."""
-        return self.state / "checkpoints" / key
+    def checkpoints(self, dataset: str, variant: str) -> Path:
+        """Holds a folder for each hash of a training's inputs."""
+        return self.state / "checkpoints" / dataset / variant
 
     def lock(self, name: str) -> Path:
         return self.state / "locks" / f"{name}.lock"

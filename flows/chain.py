@@ -1,0 +1,132 @@
+"""The flow `retrain`: the whole chain of each dataset, its variants in parallel.
+
+DVC knows the order of the stages and what is up to date; the flow decides what runs at once, what
+still goes on when a part has failed, and tells MLflow.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+
+from flows import tasks
+from keyslice import versioning
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What a retraining of one dataset ended with."""
+
+    dataset: str
+    version: str
+    """Of the dataset."""
+    run_id: str
+    """Of the retraining in MLflow."""
+    model_version: int
+
+
+class RetrainFailed(Exception):  # noqa: N818 - named for what happened
+    """Parts of a retraining failed; what does not depend on them was done.
+
+    Attributes:
+        failures: what each part that failed said.
+    """
+
+    def __init__(self, failures: dict[str, BaseException]) -> None:
+        self.failures = failures
+        super().__init__("; ".join(f"{name}: {error}" for name, error in failures.items()))
+
+
+@flow(name="retrain", persist_result=False)
+def retrain(root: str, datasets: list[str]) -> list[Retrained]:
+    """Ingest, prepare, train, evaluate, compare, record and register, dataset after dataset.
+
+    Args:
+        root: the workspace's folder.
+        datasets: names in params.yaml.
+
+    Raises:
+        RetrainFailed: names the parts that failed. The other datasets were retrained.
+    """
+    done: list[Retrained] = []
+    failures: dict[str, BaseException] = {}
+    with versioning.children():  # cancelled or not: no stage outlives its flow
+        for dataset in datasets:
+            try:
+                done.append(_chain(root, dataset))
+            except RetrainFailed as failed:
+                failures |= failed.failures
+            except Exception as error:
+                failures[dataset] = error
+    if failures:
+        raise RetrainFailed(failures)
+    return done
+
+
+def to_train(stale: Iterable[str], dataset: str, variants: Iterable[str]) -> list[str]:
+    """The variants that have a stage which is not up to date, in the order of params.yaml."""
+    stale = set(stale)
+    return [
+        variant
+        for variant in variants
+        if {f"train@{dataset}-{variant}", f"evaluate@{dataset}-{variant}"} & stale
+    ]
+
+
+def _chain(root: str, dataset: str) -> Retrained:
+    workspace, params = tasks.opened(root)
+    version = tasks.ingest(root, dataset)
+    tasks.reproduce(root, f"prepare@{dataset}")
+    stale = versioning.stale(workspace, [dataset])
+    variants = to_train(stale, dataset, params.variants)
+    parent = tasks.begin(root, dataset, current=not stale)
+    finished = [variant for variant in params.variants if variant not in variants]
+    try:
+        failures = _variants(root, dataset, variants, parent)
+        finished += [variant for variant in variants if variant not in failures]
+        if failures:
+            raise RetrainFailed({f"{dataset}, {name}": e for name, e in failures.items()})
+        if stale:
+            tasks.reproduce(root, f"compare@{dataset}")
+        if variants or not all(workspace.timings(dataset, v).is_file() for v in params.variants):
+            tasks.latency(root, dataset)
+        run_id = tasks.record(root, dataset, parent)
+    except Exception:
+        tasks.abandon(root, dataset, parent, finished)
+        raise
+    number = tasks.register(root, dataset, run_id)
+    create_markdown_artifact(
+        (workspace.comparison(dataset) / "comparison.md").read_text(encoding="utf-8"),
+        key=f"comparison-{dataset.replace('_', '-')}",
+        description=f"{dataset}, dataset version {version}, model version {number}",
+    )
+    return Retrained(dataset, version, run_id, number)
+
+
+def _variants(
+    root: str, dataset: str, variants: list[str], parent: str
+) -> dict[str, BaseException]:
+    """Train and evaluate the variants side by side; what went wrong, by variant."""
+    # All trainings before the first evaluation: a thread that waits for a training does no work.
+    trained = {v: tasks.train.submit(root, dataset, v, parent) for v in variants}
+    evaluated = {
+        v: tasks.reproduce.submit(root, f"evaluate@{dataset}-{v}", wait_for=[future])  # pyright: ignore[reportCallIssue]
+        for v, future in trained.items()
+    }
+    failures: dict[str, BaseException] = {}
+    for variant in variants:
+        futures = (trained[variant], evaluated[variant])
+        for future in futures:
+            future.wait()
+        # The first cause: that an evaluation was not started is its consequence.
+        failed = next((f.state for f in futures if not f.state.is_completed()), None)
+        if failed is not None:
+            failures[variant] = _error(failed)
+    return failures
+
+
+def _error(state: State) -> BaseException:
+    error = state.result(raise_on_failure=False) if state.is_final() else None
+    return error if isinstance(error, BaseException) else RuntimeError(state.message or state.name)

@@ -1,0 +1,22 @@
+"""Prefect's settings for a workspace; they count only if they are set before it is imported."""
+
+from keyslice.config import Workspace
+
+
+def environment(workspace: Workspace, *, verbose: bool = False) -> dict[str, str]:
+    """What Prefect is to find in the environment; what a person has set there comes first.
+
+    Without PREFECT_API_URL a server is started for the run, on a database in state/prefect.
+    """
+    return {
+        "PREFECT_HOME": str(workspace.state / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        # It takes 10–20 s, and longer where other processes want the cores.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        # Failures are told in the end, in a line each; Prefect's log has their tracebacks.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING" if verbose else "CRITICAL",
+        "PREFECT_CLI_PROMPT": "false",
+    }

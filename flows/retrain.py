@@ -1,0 +1,77 @@
+"""`keyslice retrain` from the outside: settings first, then Prefect, and results in plain words."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from flows.environment import environment
+from flows.progress import Display
+from keyslice.config import Workspace
+from keyslice.errors import UserError
+
+if TYPE_CHECKING:
+    from flows.chain import Retrained
+
+
+def run(
+    workspace: Workspace,
+    datasets: Sequence[str],
+    *,
+    parallel: int | None = None,
+    verbose: bool = False,
+    console: Console | None = None,
+) -> "list[Retrained]":
+    """Run the flow in this process; what is up to date is not done again.
+
+    Args:
+        workspace: to work in.
+        datasets: names in params.yaml.
+        parallel: variants at a time; default: one per core.
+        verbose: show Prefect's own log on the terminal.
+        console: where progress is shown; default: standard error.
+
+    Raises:
+        UserError: a dataset is being retrained already; or all that failed did so by mistakes in
+            settings or input.
+        flows.chain.RetrainFailed: something else failed.
+    """
+    for name, value in environment(workspace, verbose=verbose).items():
+        os.environ.setdefault(name, value)
+    with _only_retraining(workspace, datasets), Display(console or Console(stderr=True)):
+        from prefect.task_runners import ThreadPoolTaskRunner
+
+        from flows.chain import RetrainFailed, retrain
+
+        # The runner's threads wait for processes: a thread pool is all that it takes.
+        runner: Any = ThreadPoolTaskRunner(max_workers=parallel or os.cpu_count() or 1)
+        flow = retrain.with_options(
+            task_runner=runner, flow_run_name=f"retrain {', '.join(datasets)}"
+        )
+        try:
+            return flow(str(workspace.root), list(datasets))
+        except RetrainFailed as failed:
+            if all(isinstance(error, UserError) for error in failed.failures.values()):
+                raise UserError(str(failed)) from None
+            raise
+
+
+@contextmanager
+def _only_retraining(workspace: Workspace, datasets: Sequence[str]) -> Iterator[None]:
+    """Hold the datasets: two retrainings of one would run the same stages at once."""
+    with ExitStack() as held:
+        for dataset in sorted(datasets):  # in one order: two callers cannot wait for each other
+            path = workspace.lock(f"retrain-{dataset}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(FileLock(path, timeout=0))
+            except Timeout:
+                raise UserError(
+                    f"{dataset} is being retrained already",
+                    rule="a dataset is retrained by one process at a time",
+                    remedy="wait for it, or end it",
+                ) from None
+        yield

@@ -1,0 +1,126 @@
+"""The steps of a retraining as Prefect's tasks. They hold no logic: each calls one function.
+
+They take the workspace's path and names, never data, so that they can run on another machine.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from flows.progress import step
+from keyslice import versioning
+from keyslice.config import Params, Workspace, load
+from keyslice.errors import UserError
+
+LATENCY = (sys.executable, "-m", "keyslice.cli", "stage", "latency")
+
+
+def worth_retrying(task: Any, run: Any, state: Any) -> bool:
+    """Only what may go away by itself: a mistake, or a stage's own failure, does not."""
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, UserError | versioning.StageFailed | versioning.ChildrenEndedError)
+
+
+_RETRIES: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": 5,
+    "retry_condition_fn": worth_retrying,
+    "persist_result": False,
+}
+
+
+def opened(root: str) -> tuple[Workspace, Params]:
+    """The workspace at `root`, and its settings as they are now."""
+    workspace = Workspace(Path(root))
+    return workspace, load(workspace.params)
+
+
+@task(task_run_name="ingest {dataset}", tags=["ingest"], **_RETRIES)
+def ingest(root: str, dataset: str) -> str:
+    """The dataset's version, after what is new in its source has been taken in."""
+    from keyslice.ingest import ingest_dataset
+
+    with step(f"ingest {dataset}") as shown:
+        ingested = ingest_dataset(*opened(root), dataset)
+        shown.outcome = "unchanged" if ingested.version == ingested.previous else "new version"
+        return ingested.version
+
+
+@task(task_run_name="{stage}", tags=["stage"], **_RETRIES)
+def reproduce(root: str, stage: str) -> versioning.Outcome:
+    """One stage of dvc.yaml, brought up to date."""
+    with step(stage) as shown:
+        shown.outcome = outcome = versioning.reproduce(Workspace(Path(root)), stage)
+        return outcome
+
+
+@task(task_run_name="begin {dataset}", tags=["mlflow"], **_RETRIES)
+def begin(root: str, dataset: str, *, current: bool) -> str:
+    """The retraining's run; where results are `current`, the one that they may have already."""
+    from keyslice.registry.mirror import Mirror
+
+    workspace, params = opened(root)
+    lock_hash = versioning.lock_hash(workspace, dataset, params.variants) if current else None
+    return Mirror(workspace, dataset).begin(lock_hash)
+
+
+@task(task_run_name="train {variant} on {dataset}", tags=["stage", "train"], **_RETRIES)
+def train(root: str, dataset: str, variant: str, parent: str) -> versioning.Outcome:
+    """Stage train of one variant; its curves are followed into MLflow meanwhile."""
+    from keyslice.registry.curves import Follower, following
+    from keyslice.registry.mirror import Mirror
+
+    workspace, mirror = Workspace(Path(root)), Mirror(Workspace(Path(root)), dataset)
+    follower = Follower(
+        mirror.client,
+        workspace.checkpoints(dataset, variant),
+        lambda seed: mirror.open_run(parent, variant, seed),
+        since=time.time(),
+    )
+    stage = f"train@{dataset}-{variant}"
+    with step(stage) as shown, following(follower):
+        shown.outcome = outcome = versioning.reproduce(workspace, stage)
+        return outcome
+
+
+@task(task_run_name="latency of {dataset}", tags=["stage"], **_RETRIES)
+def latency(root: str, dataset: str) -> None:
+    """Milliseconds per exam, in a process of its own, while nothing else of the flow runs."""
+    with step(f"latency of {dataset}"):
+        log = Path(root) / "state" / "logs" / f"latency@{dataset}.log"
+        ended = versioning.run([*LATENCY, dataset], cwd=Path(root), log=log)
+        if ended.code != 0:
+            raise versioning.StageFailed(
+                f"latency@{dataset}", ended.code, ended.lines[-1] if ended.lines else ""
+            )
+
+
+@task(task_run_name="record {dataset}", tags=["git", "mlflow"], **_RETRIES)
+def record(root: str, dataset: str, parent: str) -> str:
+    """The retraining's run, complete: its commit, its figures, a run for each variant and seed."""
+    from keyslice.registry import publish
+
+    with step(f"record {dataset}"):
+        return publish.record(*opened(root), dataset, parent)
+
+
+@task(task_run_name="register {dataset}", tags=["mlflow"], **_RETRIES)
+def register(root: str, dataset: str, parent: str) -> int:
+    """The version of the registered model that the candidate is."""
+    from keyslice.registry import publish
+
+    with step(f"register {dataset}") as shown:
+        number = int(publish.enter(*opened(root), dataset, parent).version)
+        shown.outcome = f"version {number}"
+        return number
+
+
+@task(task_run_name="abandon {dataset}", tags=["mlflow"], **_RETRIES)
+def abandon(root: str, dataset: str, parent: str, finished: list[str]) -> None:
+    """End the run of a retraining that failed; what its finished variants left is kept."""
+    from keyslice.registry.mirror import Mirror
+
+    Mirror(Workspace(Path(root)), dataset).abandon(parent, finished)

@@ -1,0 +1,33 @@
+"""`keyslice demo`: the whole chain on phantoms, and what to type next."""
+
+from rich.markup import escape
+
+from keyslice.config import Params, Workspace
+from keyslice.console import retraining
+from keyslice.console.output import out
+
+DATASET = "phantom_volumes"
+
+
+def run(workspace: Workspace, params: Params) -> None:
+    """Retrain on phantoms; a second run finds nothing to do."""
+    out.print(
+        "Synthetic volumes with a lesion in a few slices are written into the inbox and go the way "
+        "of real exams: ingested, prepared, each sampler trained and evaluated, the candidate "
+        "registered. No weights are fetched: the networks start from random values.\n"
+    )
+    retraining.run(workspace, params, (DATASET,))
+    exam = next(iter(sorted(workspace.inbox(DATASET).rglob("*.nii.gz"))), None)
+    report = workspace.comparison(DATASET).relative_to(workspace.root) / "report.html"
+    lines = {
+        f"open {report}": "the comparison with plots and contact sheets",
+        f"keyslice predict {exam.relative_to(workspace.root)}" if exam else "": "one exam",
+        "keyslice status": "datasets, versions, models",
+        "mlflow server --backend-store-uri sqlite:///state/mlflow.db": "runs and curves",
+        "dvc dag": "the stage graph",
+        "keyslice retrain vessel": "real data, from MedMNIST",
+    }
+    out.print("\n[bold]Next[/bold] (after [bold]. .venv/bin/activate[/bold])")
+    for command, purpose in lines.items():
+        if command:
+            out.print(f"  {escape(command)}  [dim]# {purpose}[/dim]", soft_wrap=True)

@@ -1,0 +1,61 @@
+"""`keyslice ingest`: a bar while exams are read, then an account of every file."""
+
+from dataclasses import asdict
+
+from keyslice.config import Params, Workspace
+from keyslice.console.output import bar, err, out, print_json
+from keyslice.exams.ingestion import IngestReport
+from keyslice.ingest import Ingested, ingest_dataset
+
+ACCOUNT = {
+    "accepted": "accepted",
+    "present": "already there",
+    "duplicates": "duplicate",
+    "left_out": "left out (class too rare)",
+    "quarantined": "quarantined",
+}
+SHOWN_REFUSALS = 10
+
+
+def run(workspace: Workspace, params: Params, name: str, *, as_json: bool) -> None:
+    """Ingest dataset `name` and say what became of its files."""
+    with bar() as progress:
+        task = progress.add_task(f"reading {name}", total=None)
+        result = ingest_dataset(
+            workspace,
+            params,
+            name,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print_json(asdict(result))
+        return
+    _refusals(workspace, result.report)
+    out.print(f"[bold]{name}[/bold]  {account(result.report)}")
+    out.print(f"version {version_line(result)}")
+    out.print(f"next: [bold]keyslice retrain {name}[/bold]")
+
+
+def account(report: IngestReport) -> str:
+    """`240 found = 238 accepted + 2 quarantined`: the parts that are not zero."""
+    counts = asdict(report)
+    parts = [f"{counts[key]} {words}" for key, words in ACCOUNT.items() if counts[key]]
+    return f"{report.found} found = {' + '.join(parts) or '0'}"
+
+
+def version_line(result: Ingested) -> str:
+    """The version, and whether it is a new one."""
+    if result.previous == result.version:
+        return f"{result.version[:12]}, as before"
+    if result.previous is None:
+        return f"{result.version[:12]}, the first"
+    return f"{result.version[:12]}, was {result.previous[:12]}"
+
+
+def _refusals(workspace: Workspace, report: IngestReport) -> None:
+    for refusal in report.refused[:SHOWN_REFUSALS]:
+        err.print(f"quarantined {refusal.file}: {refusal.reason}", soft_wrap=True)
+    hidden = len(report.refused) - SHOWN_REFUSALS
+    if hidden > 0:
+        place = workspace.quarantine(report.dataset).relative_to(workspace.root)
+        err.print(f"… and {hidden} more, all in {place}")

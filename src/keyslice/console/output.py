@@ -1,0 +1,29 @@
+"""The terminal: one console for words, standard output alone for what was asked for."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """To standard output, nothing else beside it."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def bar() -> Progress:
+    """A progress bar that shows on a terminal only and leaves nothing behind."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )

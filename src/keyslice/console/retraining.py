@@ -1,0 +1,41 @@
+"""`keyslice retrain`: whether there is anything to do is decided before Prefect is imported."""
+
+import time
+
+from flows.due import due
+from keyslice.config import Params, Workspace
+from keyslice.console.output import err, out
+from keyslice.console.results import show_comparison
+from keyslice.console.selection import chosen
+
+
+def run(
+    workspace: Workspace,
+    params: Params,
+    datasets: tuple[str, ...],
+    *,
+    parallel: int | None = None,
+    force: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Retrain `datasets` (default: all ingested) where there is anything new."""
+    names = chosen(workspace, params, datasets)
+    with err.status("looking for news"):
+        reasons = due(workspace, params, names)
+    if not reasons and not force:
+        out.print(f"Nothing new: {', '.join(names)} up to date and registered. No work was done.")
+        return
+    for reason in reasons:
+        err.print(reason, soft_wrap=True)
+    start = time.monotonic()
+    from flows.retrain import run as run_flow
+
+    done = run_flow(workspace, names, parallel=parallel, verbose=verbose, console=err)
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    for result in done:
+        out.print()
+        show_comparison(workspace, params, result.dataset)
+        out.print(
+            f"registered [bold]{result.dataset}[/bold] version {result.model_version}  @challenger"
+        )
+    out.print(f"took {minutes} min {seconds} s")

@@ -1,0 +1,15 @@
+"""Everything downstream of the predictions.
+
+predictions    the table that all else is computed from
+metrics        of the exams and of many resamples at once
+intervals      bootstrap over patients, paired differences
+attended       what was kept, what it cost, whether the finding was in it
+summary        metrics.json and confusion.json of one variant
+published      figures of others
+comparison     all variants side by side
+candidate      which variant and seed is put forward
+runs           training curves and warnings
+palette, plots, contact_sheet
+presentation   the comparison as text, Markdown and a table for the terminal
+report         the page
+"""

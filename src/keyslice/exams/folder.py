@@ -1,0 +1,228 @@
+"""A folder of exam files with a table of labels."""
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+from keyslice.config import FolderDataset
+from keyslice.errors import UserError, did_you_mean
+from keyslice.exams import readers
+from keyslice.exams.source import UNKNOWN, Listing, Unlisted, file_state, stamp
+from keyslice.exams.split import SPLITS
+
+OFFICIAL = {split: split for split in SPLITS} | {"val": "validation"}
+
+
+def scan(folder: Path, below: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Relative path and state of every file in the folder; hidden ones are passed over."""
+    with os.scandir(folder / below) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = f"{below}{entry.name}"
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from scan(folder, f"{path}/")
+            else:
+                yield path, entry.stat(follow_symlinks=False)
+
+
+def listings(
+    folder: Path, dataset: FolderDataset, name: str
+) -> tuple[list[Listing], list[Unlisted]]:
+    """The exams that the table lists, and exam files that it does not.
+
+    Everything in the table is text; spaces around it are dropped, leading zeros are kept.
+    Columns file, patient_id and the label's; optional: issuer, site, acquired (ISO date),
+    modality, split (an official one) and informative (frame numbers, from 0, between spaces).
+    Errors name the line, not the file or the patient.
+
+    Raises:
+        UserError: no folder or table, a column is missing, or a line breaks a rule.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"no folder {folder}",
+            where=f"datasets.{name}.path",
+            rule="exam files and their table of labels lie there",
+            remedy="put them there, or name their folder",
+        )
+    table = _Table(folder, dataset, name)
+    rows = [table.listing(line, row) for line, row in table.rows()]
+    listed = {listing.name for listing in rows}
+    unlisted = [
+        Unlisted(path, f"no line of {dataset.labels} names this file")
+        for path, _ in scan(folder)
+        if readers.format_of(path) and path not in listed
+    ]
+    return rows, unlisted
+
+
+@dataclass
+class _Table:
+    """The table of labels, checked line by line."""
+
+    folder: Path
+    dataset: FolderDataset
+    name: str
+    lines: dict[str, int] = field(default_factory=dict)
+    """Line that listed each file."""
+    splits: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    """Official split of each patient, and the line that said so."""
+
+    def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """Line number and values of each line, columns checked first."""
+        path = self.folder / self.dataset.labels
+        try:
+            # The signature that spreadsheets put in front is dropped.
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                table = csv.DictReader(file)
+                self._check_columns(tuple(table.fieldnames or ()))
+                for row in table:
+                    yield (
+                        table.line_num,
+                        {k: (v or "").strip() for k, v in row.items() if isinstance(k, str)},
+                    )
+        except FileNotFoundError:
+            raise UserError(
+                f"no table of labels {path}",
+                where=f"datasets.{self.name}.labels",
+                rule="a folder of exams needs one, with file, patient_id and label",
+                remedy="write it, or name it",
+            ) from None
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(
+                f"cannot be read as a table ({error})",
+                where=str(path),
+                rule="it must be comma-separated text in UTF-8",
+                remedy="save it as CSV UTF-8",
+            ) from None
+
+    def _check_columns(self, columns: tuple[str, ...]) -> None:
+        key = f"datasets.{self.name}.label_column"
+        for column, where in (
+            ("file", self.dataset.labels),
+            ("patient_id", self.dataset.labels),
+            (self.dataset.label_column, f"{self.dataset.labels} ({key})"),
+        ):
+            if column not in columns:
+                raise UserError(
+                    f"no column {column!r}",
+                    where=where,
+                    rule="file, patient_id and the label's column are needed",
+                    remedy=did_you_mean(column, columns),
+                )
+
+    def listing(self, line: int, row: dict[str, str]) -> Listing:
+        path = self._file(line, row["file"])
+        label = row[self.dataset.label_column]
+        if label not in self.dataset.classes:
+            raise self._error(
+                line,
+                f"unknown label {label!r}",
+                f"labels are the classes of datasets.{self.name}",
+                did_you_mean(label, self.dataset.classes),
+            )
+        patient = self._patient(line, row)
+        return Listing(
+            name=row["file"],
+            stamp=stamp(row["file"], file_state(path.stat()), self.dataset.slice_axis),
+            patient=patient,
+            label=label,
+            read=partial(readers.read, path, self.dataset.slice_axis),
+            source_format=readers.format_of(path.name) or UNKNOWN,
+            label_source=f"{self.dataset.labels}:{self.dataset.label_column}",
+            split=self._split(line, row, patient),
+            informative=self._informative(line, row),
+            modality=row.get("modality") or UNKNOWN,
+            site=row.get("site") or UNKNOWN,
+            acquired=self._acquired(line, row),
+        )
+
+    def _file(self, line: int, name: str) -> Path:
+        path = self.folder / name
+        inside = path.resolve().is_relative_to(self.folder.resolve())
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts or not inside:
+            raise self._error(
+                line,
+                "the file lies outside the folder" if name else "names no file",
+                "files are named by their path relative to the folder, and lie in it",
+                "move the file into the folder",
+            )
+        if not path.is_file():
+            raise self._error(
+                line, "the file is not there", "every listed file exists", "add it or drop the line"
+            )
+        if first := self.lines.get(name):
+            raise self._error(
+                line, f"lists the file of line {first} again", "a file has one line", "drop one"
+            )
+        self.lines[name] = line
+        return path
+
+    def _patient(self, line: int, row: dict[str, str]) -> tuple[str, str] | None:
+        if row["patient_id"]:
+            return row.get("issuer") or self.dataset.issuer, row["patient_id"]
+        if self.dataset.identifiers == "public":
+            return None
+        raise self._error(
+            line,
+            "has no patient_id",
+            "without it a patient could be in two splits",
+            f"fill it in; only with datasets.{self.name}.identifiers: public may it be empty",
+        )
+
+    def _split(self, line: int, row: dict[str, str], patient: tuple[str, str] | None) -> str | None:
+        if "split" not in row:
+            return None
+        split = OFFICIAL.get(row["split"])
+        if split is None:
+            raise self._error(
+                line,
+                f"unknown split {row['split']!r}",
+                "where the table has a column split, each line fills it",
+                f"known: {', '.join(OFFICIAL)}",
+            )
+        if patient is not None:
+            other, first = self.splits.setdefault(patient, (split, line))
+            if other != split:
+                raise self._error(
+                    line,
+                    f"puts the patient of line {first} into {split} as well as {other}",
+                    "a patient is in one split",
+                    "mend the column split",
+                )
+        return split
+
+    def _informative(self, line: int, row: dict[str, str]) -> tuple[int, ...] | None:
+        if "informative" not in row:
+            return None
+        words = row["informative"].split()
+        if not all(word.isascii() and word.isdigit() for word in words):
+            raise self._error(
+                line,
+                "informative holds more than frame numbers",
+                "it lists the numbers of frames, from 0, with spaces between",
+                "mend it or leave it empty",
+            )
+        return tuple(sorted({int(word) for word in words}))
+
+    def _acquired(self, line: int, row: dict[str, str]) -> str:
+        if not row.get("acquired"):
+            return UNKNOWN
+        try:
+            return date.fromisoformat(row["acquired"]).isoformat()
+        except ValueError:
+            raise self._error(
+                line,
+                f"acquired is {row['acquired']!r}",
+                "it is an ISO date, such as 2024-03-01",
+                "mend it or leave it empty",
+            ) from None
+
+    def _error(self, line: int, what: str, rule: str, remedy: str) -> UserError:
+        where = f"{self.dataset.labels} of {self.name}, line {line}"
+        return UserError(what, where=where, rule=rule, remedy=remedy)

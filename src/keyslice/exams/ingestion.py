@@ -1,0 +1,221 @@
+"""From a source to the set of exams and its manifest: what is new is added, nothing else moves.
+
+Exams are written first, each under its content's name; the manifest comes last, in one step. A
+process that is killed in between leaves the old dataset, and running again completes it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from keyslice import files
+from keyslice.config import FolderDataset, MedMNISTDataset, PhantomDataset, Workspace
+from keyslice.config.datasets import Dataset
+from keyslice.errors import UserError
+from keyslice.exams import fingerprint, folder, manifest, medmnist, phantom, quarantine
+from keyslice.exams.exam import exam_path
+from keyslice.exams.intake import Intake, Row
+from keyslice.exams.lock import dataset_lock, locked
+from keyslice.exams.pseudonym import KEY_VARIABLE, PUBLISHED_KEY, pseudonym, secret_key
+from keyslice.exams.quarantine import Refusal
+from keyslice.exams.source import Listing, Unlisted
+from keyslice.exams.split import split_rows
+
+Progress = Callable[[int, int], None]
+"""Called with the number of exams read so far, and of all."""
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What became of every exam that the source offered.
+
+    found = accepted + present + duplicates + left_out + quarantined.
+
+    Args:
+        dataset: its name.
+        found: exams offered, files of a known format without a line in the table included.
+        accepted: new in the dataset.
+        present: in it before.
+        duplicates: the same content as another file, of the same patient and label.
+        left_out: of a class with too few patients.
+        quarantined: refused.
+        relabelled: of those present, with another label than before.
+        removed: in the dataset before, no longer in it.
+        batch: ordinal of the new batch; None where no exam is new.
+        manifest_sha256: of the manifest.
+        refused: the quarantine list as it stands.
+    """
+
+    dataset: str
+    found: int
+    accepted: int
+    present: int
+    duplicates: int
+    left_out: int
+    quarantined: int
+    relabelled: int
+    removed: int
+    batch: str | None
+    manifest_sha256: str
+    refused: tuple[Refusal, ...]
+
+
+def ingest(
+    workspace: Workspace, name: str, dataset: Dataset, *, progress: Progress | None = None
+) -> IngestReport:
+    """Make the dataset, or extend it by what its source has new.
+
+    Exams that have left the source stay in the dataset. A source without news changes no byte.
+
+    Raises:
+        UserError: the settings or the source break a rule, or no exam is left; the dataset is as
+            it was.
+    """
+    with dataset_lock(workspace, name, "ingest"):
+        key = _key(workspace, dataset)
+        identity = _identity(workspace, name, dataset, key)
+        before = _rows(workspace, name)
+        listings, unlisted = _offered(workspace, name, dataset)
+        listed = {listing.name for listing in listings} | {file.name for file in unlisted}
+        path = workspace.quarantine(name)
+        known = fingerprint.known_exams(workspace, name)
+        intake = Intake(workspace.exams(name), key, before, known)
+        try:
+            _take_all(intake, listings, unlisted, progress)
+            rows, offered = intake.settle(quarantine.barred(quarantine.read(path), listed))
+            # Written before the rest can fail: the reasons are what its reader needs then.
+            refused = quarantine.update(path, intake.refused, listed)
+            rows = split_rows(rows, offered, before, name, dataset)
+            batch = _number_batch(rows, before)
+            manifest.write(manifest.frame([*rows.values()]), workspace.manifest(name), identity)
+        except UserError:
+            _sweep(workspace, name, before)
+            raise
+        _sweep(workspace, name, rows)
+        _list_dataset(workspace, name)
+        fingerprint.record(workspace, name, dataset, intake.stamps)
+        quarantined = len({refusal.file for refusal in intake.refused} & listed)
+        found = len(listings) + len(unlisted)
+        return IngestReport(
+            dataset=name,
+            found=found,
+            accepted=len(rows.keys() - before.keys()),
+            present=len(rows.keys() & before.keys() & offered.keys()),
+            duplicates=found - quarantined - len(offered),
+            left_out=len(offered.keys() - rows.keys()),
+            quarantined=quarantined,
+            relabelled=sum(
+                rows[exam]["label"] != before[exam]["label"] for exam in rows.keys() & before.keys()
+            ),
+            removed=len(before.keys() - rows.keys()),
+            batch=batch,
+            manifest_sha256=manifest.version_hash(workspace.manifest(name)),
+            refused=tuple(refused),
+        )
+
+
+def _key(workspace: Workspace, dataset: Dataset) -> bytes:
+    if isinstance(dataset, FolderDataset) and dataset.identifiers == "secret":
+        return secret_key(workspace)
+    return PUBLISHED_KEY
+
+
+def _identity(workspace: Workspace, name: str, dataset: Dataset, key: bytes) -> dict[str, Any]:
+    """What the dataset is made of, its key told by a hash; checked against the manifest's.
+
+    Raises:
+        UserError: it was made of something else, or its exams are not here.
+    """
+    now = fingerprint.identity(dataset) | {"key": pseudonym(key, "keyslice", "which key")}
+    if not workspace.manifest(name).is_file():
+        if workspace.pointer(name).is_file():
+            raise UserError(
+                f"the exams of {name} are not here, but git holds a version of them",
+                rule="a dataset is extended, so that patients keep their splits",
+                remedy=f"dvc pull {workspace.pointer(name).relative_to(workspace.root)}, or remove "
+                "that file to start anew",
+            )
+        return now
+    then = manifest.read_identity(workspace.manifest(name))
+    changed = [setting for setting in now if now[setting] != then.get(setting)]
+    if changed == ["key"]:
+        raise UserError(
+            f"the key is not the one that the pseudonyms of {name} were made with",
+            where=KEY_VARIABLE,
+            rule="one dataset, one key",
+            remedy="set it to the key used before",
+        )
+    if changed:
+        raise UserError(
+            f"was {then.get(changed[0])!r} when the dataset was made, and is {now[changed[0]]!r}",
+            where=f"datasets.{name}.{changed[0]}",
+            rule="what a dataset is made of does not change",
+            remedy="put it back, or give the new dataset a new name",
+        )
+    return now
+
+
+def _rows(workspace: Workspace, name: str) -> dict[str, Row]:
+    if not workspace.manifest(name).is_file():
+        return {}
+    return manifest.rows(manifest.read(workspace.manifest(name)))
+
+
+def _offered(
+    workspace: Workspace, name: str, dataset: Dataset
+) -> tuple[list[Listing], list[Unlisted]]:
+    if isinstance(dataset, MedMNISTDataset):
+        return medmnist.listings(workspace, dataset, name), []
+    if isinstance(dataset, PhantomDataset):
+        inbox = workspace.inbox(name)
+        return folder.listings(inbox, phantom.write(inbox, dataset, name), name)
+    return folder.listings(fingerprint.folder_of(workspace, name, dataset), dataset, name)
+
+
+def _take_all(
+    intake: Intake,
+    listings: Sequence[Listing],
+    unlisted: Sequence[Unlisted],
+    progress: Progress | None,
+) -> None:
+    for done, listing in enumerate(listings, start=1):
+        intake.take(listing)
+        if progress is not None:
+            progress(done, len(listings))
+    for file in unlisted:
+        intake.refuse_unlisted(file)
+
+
+def _number_batch(rows: Mapping[str, Row], before: Mapping[str, Row]) -> str | None:
+    """Give new rows the next batch's number; None where there are none."""
+    new = rows.keys() - before.keys()
+    last = max((int(row["batch"]) for row in before.values()), default=0)
+    for exam in new:
+        rows[exam]["batch"] = f"{last + 1:04d}"
+    return f"{last + 1:04d}" if new else None
+
+
+def _sweep(workspace: Workspace, name: str, rows: Iterable[str]) -> None:
+    """Remove every file of the dataset's folder but its manifest and the exams of these rows."""
+    home = workspace.exams(name)
+    if not home.is_dir():
+        return
+    kept = {exam_path(home, exam) for exam in rows} | {workspace.manifest(name)}
+    for path in home.iterdir():
+        if path not in kept:
+            path.unlink()
+    if not any(home.iterdir()):
+        home.rmdir()
+
+
+def _list_dataset(workspace: Workspace, name: str) -> None:
+    """Add the dataset to those that dvc.yaml's stages run over."""
+    with locked(workspace, "datasets", "ingest"):
+        path = workspace.ingested
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        names = set((yaml.safe_load(text) or {}).get("ingested") or ())
+        if name not in names:
+            content = yaml.safe_dump({"ingested": sorted(names | {name})})
+            files.write_text(path, content)

@@ -1,0 +1,138 @@
+"""From listings to manifest rows: the same pixels are one exam, under one patient and one label."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from keyslice.exams.exam import Exam, exam_id, exam_path, save
+from keyslice.exams.pseudonym import pseudonym
+from keyslice.exams.quarantine import CONFLICTS, Refusal
+from keyslice.exams.source import UNKNOWN, Listing, Unlisted, UnreadableError
+
+Row = dict[str, Any]
+"""A row of the manifest, by column."""
+
+WAY_OUT = "decide which is right, mend the table, and remove the lines of this exam from this list"
+
+
+class Intake:
+    """Takes listings one by one; `settle` then says what the dataset consists of.
+
+    Args:
+        folder: where exams are stored; each is written as soon as it is read.
+        key: of the pseudonyms.
+        before: the manifest's rows by exam id.
+        known: exam ids by stamp, of files that need not be read again.
+    """
+
+    def __init__(
+        self, folder: Path, key: bytes, before: Mapping[str, Row], known: Mapping[str, str]
+    ) -> None:
+        self.refused: list[Refusal] = []
+        self.stamps: dict[str, str] = {}
+        self._folder, self._key, self._before, self._known = folder, key, before, known
+        self._today = datetime.now(UTC).date().isoformat()
+        self._read: dict[str, Row] = {}
+        self._claims: dict[str, list[tuple[Listing, str]]] = {}
+
+    def take(self, listing: Listing) -> None:
+        """Read an exam, unless it is known, and note who claims it. What fails is refused."""
+        try:
+            exam = self._known.get(listing.stamp, "")
+            if exam not in self._before:
+                exam = self._store(listing.read())
+            frames = (self._read.get(exam) or self._before[exam])["frames"]
+            if listing.informative and listing.informative[-1] >= frames:
+                raise UnreadableError(
+                    f"frame {listing.informative[-1]} is listed as informative, of {frames} from 0"
+                )
+        except UnreadableError as error:
+            self._refuse(listing.name, str(error), "unreadable")
+            return
+        self.stamps[listing.stamp] = exam
+        patient = pseudonym(self._key, *listing.patient) if listing.patient else UNKNOWN
+        self._claims.setdefault(exam, []).append((listing, patient))
+
+    def refuse_unlisted(self, file: Unlisted) -> None:
+        self._refuse(file.name, file.reason, "unlisted")
+
+    def settle(self, barred: Mapping[str, str]) -> tuple[dict[str, Row], dict[str, Listing]]:
+        """The dataset's rows by exam id, still without split and batch where new.
+
+        Args:
+            barred: kinds of conflict, by exam, that the source cannot settle.
+
+        Returns:
+            The rows, and for each exam that the source offers the listing that stands for it; any
+            further listing of it is a duplicate.
+        """
+        rows = {exam: dict(row) for exam, row in self._before.items()}
+        offered: dict[str, Listing] = {}
+        for exam, claims in self._claims.items():
+            if kind := barred.get(exam) or self._conflict(exam):
+                self._refuse_exam(exam, kind)
+                rows.pop(exam, None)
+                continue
+            listing, patient = claims[0]
+            offered[exam] = listing
+            rows[exam] = (
+                rows.get(exam, {"exam_id": exam})
+                | self._read.get(exam, {})
+                | {
+                    "patient": patient,
+                    "label": listing.label,
+                    "label_source": listing.label_source,
+                    "modality": listing.modality,
+                    "site": listing.site,
+                    "acquired": listing.acquired,
+                    "source_format": listing.source_format,
+                    "informative": None if listing.informative is None else [*listing.informative],
+                }
+            )
+        return rows, offered
+
+    def _store(self, exam: Exam) -> str:
+        """Write the exam unless it is there, and note its facts."""
+        name = exam_id(exam.frames)
+        path = exam_path(self._folder, name)
+        if not path.is_file():
+            save(exam, path)
+        count, height, width = exam.frames.shape[:3]
+        between, rows, columns = exam.spacing or (None, None, None)
+        self._read[name] = {
+            "frames": count,
+            "height": height,
+            "width": width,
+            "channels": exam.channels,
+            "dtype": exam.frames.dtype.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "frame_spacing": between,
+            "row_spacing": rows,
+            "column_spacing": columns,
+            "frame_time": exam.frame_time,
+        }
+        return name
+
+    def _conflict(self, exam: str) -> str | None:
+        patients = {patient for _, patient in self._claims[exam]}
+        if exam in self._before:
+            patients.add(self._before[exam]["patient"])
+        if len(patients) > 1:
+            return "two_patients"
+        return "two_labels" if len({c.label for c, _ in self._claims[exam]}) > 1 else None
+
+    def _refuse_exam(self, exam: str, kind: str) -> None:
+        """Refuse all that claim the exam, the one accepted earlier included."""
+        reason = f"{CONFLICTS[kind]}; {WAY_OUT}"
+        for listing, _ in self._claims[exam]:
+            self._refuse(listing.name, reason, kind, exam)
+            del self.stamps[listing.stamp]
+        earlier = self._before.get(exam)
+        if earlier and earlier["patient"] not in {patient for _, patient in self._claims[exam]}:
+            name = f"exam {exam} of batch {earlier['batch']}"
+            self._refuse(name, reason, kind, exam)
+
+    def _refuse(self, file: str, reason: str, kind: str, exam: str = "") -> None:
+        self.refused.append(Refusal(file, reason, kind, self._today, exam))

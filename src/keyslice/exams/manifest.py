@@ -1,0 +1,150 @@
+"""The manifest: one row per exam, checked by a schema, the same rows giving the same bytes."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+import pyarrow
+import pyarrow.parquet as pq
+
+from keyslice import files
+from keyslice.exams.exam import DTYPES
+from keyslice.exams.split import SPLITS
+
+IDENTITY = b"keyslice"
+"""Key, in the file's own metadata, of what the dataset is made of."""
+
+TYPES = pyarrow.schema(
+    [
+        ("exam_id", pyarrow.string()),
+        ("patient", pyarrow.string()),  # pseudonym; "unknown" where a public set has none
+        ("label", pyarrow.string()),
+        ("split", pyarrow.string()),
+        ("batch", pyarrow.string()),  # ordinal of the ingestion that brought it: 0001, 0002, …
+        ("frames", pyarrow.int64()),
+        ("height", pyarrow.int64()),  # pixels, as acquired
+        ("width", pyarrow.int64()),
+        ("channels", pyarrow.int64()),
+        ("dtype", pyarrow.string()),
+        ("modality", pyarrow.string()),
+        ("site", pyarrow.string()),
+        ("acquired", pyarrow.string()),  # ISO date
+        ("source_format", pyarrow.string()),
+        ("sha256", pyarrow.string()),  # of the stored file
+        ("label_source", pyarrow.string()),
+        ("informative", pyarrow.list_(pyarrow.int32())),  # frame numbers; null: not known
+        ("frame_spacing", pyarrow.float64()),  # mm; null: not known
+        ("row_spacing", pyarrow.float64()),
+        ("column_spacing", pyarrow.float64()),
+        ("frame_time", pyarrow.float64()),  # ms; null: not known
+    ]
+)
+
+
+def _text(*checks: pa.Check, **options: Any) -> pa.Column:
+    return pa.Column(str, [pa.Check.str_length(min_value=1), *checks], **options)
+
+
+def _whole(*checks: pa.Check) -> pa.Column:
+    return pa.Column("int64", [pa.Check.ge(1), *checks])
+
+
+def _above_zero() -> pa.Column:
+    return pa.Column("float64", pa.Check.gt(0), nullable=True)
+
+
+SCHEMA = pa.DataFrameSchema(
+    {
+        "exam_id": _text(pa.Check.str_matches(r"^[0-9a-f]{32}$"), unique=True),
+        "patient": _text(pa.Check.str_matches(r"^([0-9a-f]{32}|unknown)$")),
+        "label": _text(),
+        "split": _text(pa.Check.isin(SPLITS)),
+        "batch": _text(pa.Check.str_matches(r"^\d{4,}$")),
+        "frames": _whole(),
+        "height": _whole(),
+        "width": _whole(),
+        "channels": _whole(pa.Check.isin((1, 3))),
+        "dtype": _text(pa.Check.isin(DTYPES)),
+        "modality": _text(),
+        "site": _text(),
+        "acquired": _text(),
+        "source_format": _text(),
+        "sha256": _text(pa.Check.str_matches(r"^[0-9a-f]{64}$")),
+        "label_source": _text(),
+        "informative": pa.Column(object, nullable=True),
+        "frame_spacing": _above_zero(),
+        "row_spacing": _above_zero(),
+        "column_spacing": _above_zero(),
+        "frame_time": _above_zero(),
+    },
+    checks=pa.Check(lambda table: _patients_in_two_splits(table) == 0, name="one split a patient"),
+    strict=True,
+    ordered=True,
+)
+
+
+def _patients_in_two_splits(table: pd.DataFrame) -> int:
+    known = table[table["patient"] != "unknown"]
+    pairs = known[["patient", "split"]].drop_duplicates()
+    return int(pairs["patient"].duplicated().sum())
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """A checked manifest of these rows, sorted by batch and exam.
+
+    Raises:
+        pandera.errors.SchemaError: a row breaks the schema.
+    """
+    rows = sorted(rows, key=lambda row: (int(row["batch"]), row["exam_id"]))
+    return SCHEMA.validate(_to_pandas(pyarrow.Table.from_pylist(rows, schema=TYPES)))
+
+
+def rows(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The rows by exam id, what is not known being None."""
+    arrow = pyarrow.Table.from_pandas(table, TYPES, preserve_index=False)
+    return {row["exam_id"]: row for row in arrow.to_pylist()}
+
+
+def write(table: pd.DataFrame, path: Path, identity: dict[str, Any]) -> None:
+    """Write the manifest in one step; a file that would not change is left alone.
+
+    Args:
+        table: as `frame` makes it.
+        path: of the parquet file.
+        identity: the settings that say what the dataset is made of; kept in the file.
+    """
+    arrow = pyarrow.Table.from_pandas(SCHEMA.validate(table), TYPES, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({IDENTITY: json.dumps(identity, sort_keys=True)})
+    buffer = io.BytesIO()
+    pq.write_table(arrow, buffer, compression="zstd")
+    content = buffer.getvalue()
+    if path.is_file() and path.read_bytes() == content:
+        return
+    with files.beside(path) as part:
+        part.write_bytes(content)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The manifest as a table; `informative` holds lists of frame numbers or None."""
+    return SCHEMA.validate(_to_pandas(pq.read_table(path)))
+
+
+def read_identity(path: Path) -> dict[str, Any]:
+    """The settings that said what the dataset is made of."""
+    return json.loads((pq.read_schema(path).metadata or {})[IDENTITY])
+
+
+def version_hash(path: Path) -> str:
+    """SHA-256 of the manifest's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _to_pandas(table: pyarrow.Table) -> pd.DataFrame:
+    informative = pd.Series(table["informative"].to_pylist(), dtype=object)
+    return (
+        table.drop_columns("informative").to_pandas().assign(informative=informative)[TYPES.names]
+    )

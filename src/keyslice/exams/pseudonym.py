@@ -1,0 +1,102 @@
+"""Pseudonyms: keyed hashes of patient ids. The key lies outside the workspace; no id is kept."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from keyslice.config import Workspace
+from keyslice.errors import UserError
+
+KEY_VARIABLE = "KEYSLICE_KEY_FILE"
+KEY_BYTES = 32
+PUBLISHED_KEY = b"keyslice: the published key, for phantoms and public data only"
+"""No secret: whoever has the ids of a public set has them anyway."""
+MAKE_ONE = f"make one with `keyslice key new PATH`, set {KEY_VARIABLE} to it and back it up"
+
+
+def pseudonym(key: bytes, issuer: str, patient_id: str) -> str:
+    """32 hex digits of HMAC-SHA256 over the issuer and the patient id as text.
+
+    The issuer's length stands in front, so that no two pairs give the same message.
+    """
+    first, second = issuer.encode(), patient_id.encode()
+    message = b"%d:%s%s" % (len(first), first, second)
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
+
+
+def secret_key(workspace: Workspace) -> bytes:
+    """The key in the file that KEYSLICE_KEY_FILE names.
+
+    Raises:
+        UserError: not set, not there, too short, inside the workspace, or readable by others.
+    """
+    setting = os.environ.get(KEY_VARIABLE)
+    if not setting:
+        raise UserError(
+            f"{KEY_VARIABLE} is not set",
+            rule="real patient ids are turned into pseudonyms with a secret key",
+            remedy=MAKE_ONE,
+        )
+    path = Path(setting).expanduser().resolve()
+    if path.is_relative_to(workspace.root.resolve()):
+        raise UserError(
+            f"the key file {path} lies inside the workspace",
+            where=KEY_VARIABLE,
+            rule="it must lie where nothing is versioned or shared",
+            remedy=f"move it away and set {KEY_VARIABLE} anew",
+        )
+    try:
+        key = path.read_bytes()
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path} ({error.strerror})", where=KEY_VARIABLE, remedy=MAKE_ONE
+        ) from None
+    if mode & 0o077:
+        raise UserError(
+            f"{path} can be read by others than its owner",
+            where=KEY_VARIABLE,
+            rule="the key is secret",
+            remedy=f"chmod 600 {path}",
+        )
+    if len(key) < KEY_BYTES:
+        raise UserError(
+            f"{path} holds {len(key)} bytes",
+            where=KEY_VARIABLE,
+            rule=f"a key has at least {KEY_BYTES}",
+            remedy=MAKE_ONE,
+        )
+    return key
+
+
+def create_key(path: Path) -> None:
+    """Write a new random key that only its owner can read.
+
+    Raises:
+        UserError: the file exists, lies in a workspace, or cannot be written.
+    """
+    path = path.expanduser().resolve()
+    if any((folder / "params.yaml").is_file() for folder in path.parents):
+        raise UserError(
+            f"{path} lies inside a workspace",
+            rule="a key must lie where nothing is versioned or shared",
+            remedy="choose a path outside",
+        )
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise UserError(
+            f"{path} exists",
+            rule="a key is never overwritten: the pseudonyms made with it would be lost",
+            remedy="choose another path",
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror})", remedy="choose another path"
+        ) from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(KEY_BYTES))
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,39 @@
+"""One ingestion as a person or a flow asks for it: exams read under the lock, then a version."""
+
+from dataclasses import dataclass
+
+from keyslice import versioning
+from keyslice.config import Params, Workspace
+from keyslice.exams.ingestion import IngestReport, Progress, ingest
+from keyslice.exams.lock import dataset_lock
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of the source's files, and the dataset's version now."""
+
+    report: IngestReport
+    version: str
+    previous: str | None
+
+
+def ingest_dataset(
+    workspace: Workspace, params: Params, name: str, *, progress: Progress | None = None
+) -> Ingested:
+    """Make or extend a dataset and give it a version.
+
+    Args:
+        workspace: that holds it.
+        params: its settings.
+        name: under `datasets`.
+        progress: told of each file, for a progress bar.
+
+    Raises:
+        UserError: the dataset is not configured, or its source breaks a rule.
+    """
+    dataset = params.dataset(name)
+    with dataset_lock(workspace, name, "ingest"):
+        report = ingest(workspace, name, dataset, progress=progress)
+        previous = versioning.version(workspace, name)
+        version = versioning.record_version(workspace, name)
+    return Ingested(report, version, previous)

@@ -1,0 +1,1 @@
+"""The network that is the same for every sampler: backbone, temporal attention, classifier."""

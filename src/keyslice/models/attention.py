@@ -1,0 +1,34 @@
+"""Temporal aggregation: learned attention over the kept frames (Ilse et al., ICML 2018)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class TemporalAttention(nn.Module):
+    """Mean of the frames' features, weighted by wᵀ tanh(V f), over the frames that exist.
+
+    Args:
+        width: D, the backbone's feature width.
+        hidden: rows of V.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        # No bias at the end: softmax would cancel it.
+        self.score = nn.Sequential(
+            nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False)
+        )
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B,k,D) and mask (B,k) to the aggregate (B,D) and its weights (B,k)."""
+        scores = self.score(features).squeeze(-1).masked_fill(~mask, -torch.inf)
+        weights = scores.softmax(1)
+        return torch.einsum("bk,bkd->bd", weights, features), weights
+
+    def prefixes(self, features: Tensor, mask: Tensor) -> Tensor:
+        """The aggregates (B,k,D) of the first 1 … k frames; a masked frame adds nothing."""
+        scores = self.score(features).squeeze(-1).masked_fill(~mask, -torch.inf)
+        # Softmax over every prefix at once; the shift by the exam's maximum cancels.
+        weights = (scores - scores.amax(1, keepdim=True)).exp()
+        summed = (weights.unsqueeze(-1) * features).cumsum(1)
+        return summed / weights.cumsum(1).clamp_min(torch.finfo(weights.dtype).tiny).unsqueeze(-1)

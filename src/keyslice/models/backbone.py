@@ -1,0 +1,174 @@
+"""The per-frame encoder: any timm model, with weights from the hub, a file, or none."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models.mobilenetv3 import MobileNetV3
+from torch import Tensor, nn
+
+from keyslice.config import Backbone as BackboneSettings
+from keyslice.errors import UserError, did_you_mean
+from keyslice.samplers.straight_through import Normalisation
+
+# Torchvision trained MobileNetV3 with this epsilon; timm's own default gives other features.
+_TORCHVISION_EPSILON = {"mobilenetv3": 1e-3}
+
+
+@dataclass(frozen=True)
+class WeightsOrigin:
+    """Which weights a backbone started from; part of a model's provenance."""
+
+    source: str
+    """`none`, `hub:<timm tag>`, or a file's name (never its folder)."""
+    sha256: str | None
+    """Of the file, where there is one."""
+
+
+class Backbone(nn.Module):
+    """Frames (N,3,H,W), normalised, to features (N,`width`).
+
+    Features are the mean of the last feature map over its pixels, or for token models timm's own
+    pooling. The head convolution that MobileNetV3 has after its pooling is left out.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        if isinstance(network, MobileNetV3):
+            network.conv_head = network.norm_head = nn.Identity()
+        self.network = network
+        probe = torch.zeros(1, 3, *_probe_size(network))
+        training = network.training
+        with torch.no_grad():
+            self.width = self.eval()(probe).shape[1]
+        self.train(training)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        features = self.network.forward_features(frames)  # pyright: ignore[reportCallIssue]
+        if features.ndim == 4:
+            # timm's few channels-last models say so; every other map is (N,C,H,W).
+            channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
+            return features.mean((1, 2) if channels_last else (2, 3))
+        return self.network.forward_head(features, pre_logits=True)  # pyright: ignore
+
+
+def build(settings: BackboneSettings, image_size: int) -> tuple[Backbone, WeightsOrigin]:
+    """The backbone with the weights that the settings name.
+
+    Args:
+        settings: section `backbone`.
+        image_size: side of the frames, pixels; models with a fixed input size are built for it.
+
+    Raises:
+        UserError: unknown timm name, weights that are missing, unreadable or do not fit, a hub that
+            cannot be reached.
+    """
+    if settings.weights == "none":
+        return create(settings.name, image_size), WeightsOrigin("none", None)
+    file = weights_file(settings)
+    if file is not None:
+        backbone = create(settings.name, image_size, weights_file=file.name)
+        _load(backbone.network, file, settings)
+        return backbone, WeightsOrigin(file.name, _sha256(file))
+    backbone = create(settings.name, image_size, pretrained=True)
+    config: Any = backbone.network.pretrained_cfg
+    return backbone, WeightsOrigin(f"hub:{config.get('architecture')}.{config.get('tag')}", None)
+
+
+def create(
+    name: str, image_size: int, *, weights_file: str = "", pretrained: bool = False
+) -> Backbone:
+    """An encoder by its timm name; `weights_file` is the name of the file that will fill it."""
+    if not timm.is_model(name):
+        raise UserError(
+            f"unknown timm model {name!r}",
+            where="backbone.name",
+            remedy=did_you_mean(name, timm.list_models()),
+        )
+    options: dict[str, Any] = {"num_classes": 0}
+    if ".tv_" in weights_file:
+        for family, epsilon in _TORCHVISION_EPSILON.items():
+            if name.startswith(family):
+                options["bn_eps"] = epsilon
+    default = timm.get_pretrained_cfg(name)
+    if default is not None and default.fixed_input_size:
+        options["img_size"] = image_size
+    try:
+        return Backbone(timm.create_model(name, pretrained=pretrained, **options))
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise UserError(
+            f"the ImageNet weights of {name} could not be fetched ({type(error).__name__})",
+            where="backbone.weights: imagenet",
+            rule="timm's hub must be reachable",
+            remedy="give a safetensors file, name a folder of them in KEYSLICE_WEIGHTS, "
+            "or set backbone.weights to none",
+        ) from error
+
+
+def normalisation(backbone: Backbone) -> Normalisation:
+    """The input statistics that the backbone was trained with."""
+    config: Any = backbone.network.pretrained_cfg
+    return Normalisation(tuple(config["mean"]), tuple(config["std"]))
+
+
+def weights_file(settings: BackboneSettings) -> Path | None:
+    """The file that the settings come down to, or None: the hub or no weights."""
+    if settings.weights == "none":
+        return None
+    if settings.weights != "imagenet":
+        file = Path(settings.weights).expanduser()
+        if not file.is_file():
+            raise UserError(
+                f"no such file: {settings.weights}",
+                where="backbone.weights",
+                rule="imagenet, none, or a safetensors file",
+                remedy="mend the path",
+            )
+        return file
+    folder = os.environ.get("KEYSLICE_WEIGHTS")
+    if not folder:
+        return None
+    found = sorted(Path(folder).glob(f"{settings.name}.*safetensors"))
+    return found[0] if found else None
+
+
+def _load(network: nn.Module, file: Path, settings: BackboneSettings) -> None:
+    """Fill `network`; the file may also hold what follows the pooling."""
+    try:
+        missing, unexpected = network.load_state_dict(load_file(file), strict=False)
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{file.name} does not fit {settings.name} ({reason})",
+            where="backbone.weights",
+            rule="a safetensors file of that timm model",
+            remedy="give the right file, or none",
+        ) from None
+    unused = ("conv_head.", "norm_head.", "classifier.", "head.")  # whatever follows the pooling
+    unexpected = [key for key in unexpected if not key.startswith(unused)]
+    if missing or unexpected:
+        raise UserError(
+            f"{file.name} does not fit {settings.name}: {len(missing)} tensors missing, "
+            f"{len(unexpected)} too many",
+            where="backbone.weights",
+            rule="a safetensors file of that timm model",
+            remedy="give the right file, or none",
+        )
+
+
+def _probe_size(network: nn.Module) -> tuple[int, int]:
+    embedding = getattr(network, "patch_embed", None)
+    return getattr(embedding, "img_size", None) or (32, 32)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

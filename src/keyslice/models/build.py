@@ -1,0 +1,66 @@
+"""From settings to a network, and from a network's file back to it."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from keyslice.config import StageSettings
+from keyslice.config.samplers import ADPSSettings
+from keyslice.models import backbone as backbones
+from keyslice.models.backbone import Backbone, WeightsOrigin
+from keyslice.models.classifier import FrameClassifier, chunk_frames
+from keyslice.samplers import build as build_sampler
+
+
+def assemble(settings: StageSettings, backbone: Backbone) -> FrameClassifier:
+    """The network of a variant around an encoder, channels last."""
+    sampler = build_sampler(
+        settings.sampler,
+        settings.keep,
+        settings.sampler_settings,
+        feature_width=backbone.width,
+    )
+    own = settings.sampler_settings
+    model = FrameClassifier(
+        sampler,
+        backbone,
+        classes=len(settings.classes),
+        settings=settings.model,
+        normalisation=backbones.normalisation(backbone),
+        prefixes=isinstance(own, ADPSSettings) and own.average_steps,
+        chunk=chunk_frames(settings.prepare.image_size),
+    )
+    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def fresh(settings: StageSettings, seed: int) -> tuple[FrameClassifier, WeightsOrigin]:
+    """An untrained network; its initial values follow from the seed alone.
+
+    Raises:
+        UserError: see `keyslice.models.backbone.build`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder, origin = backbones.build(settings.backbone, settings.prepare.image_size)
+        return assemble(settings, encoder), origin
+
+
+def save(model: FrameClassifier, file: Path) -> None:
+    """Write the parameters and buffers, nothing else."""
+    save_file({key: value.contiguous().cpu() for key, value in model.state_dict().items()}, file)
+
+
+def load(settings: StageSettings, file: Path, *, weights_file: str = "") -> FrameClassifier:
+    """A trained network in evaluation mode.
+
+    Args:
+        settings: those it was trained with.
+        file: what `save` wrote.
+        weights_file: name of the weights it started from, on which a backbone's constants depend.
+    """
+    size = settings.prepare.image_size
+    encoder = backbones.create(settings.backbone.name, size, weights_file=weights_file)
+    model = assemble(settings, encoder)
+    model.load_state_dict(load_file(file))
+    return model.eval()

@@ -1,0 +1,58 @@
+"""A trained network on exams: probabilities, the frames it looked at, and what that cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from keyslice.models.classifier import FrameClassifier
+from keyslice.models.seeding import per_exam
+
+
+@dataclass(frozen=True)
+class ExamOutput:
+    """Of one exam: class probabilities, kept frame numbers in order, the weight of each."""
+
+    probabilities: list[float]
+    kept: list[int]
+    attention: list[float]
+
+
+@torch.inference_mode()
+def infer(
+    model: FrameClassifier, frames: Tensor, lengths: Tensor, exam_ids: Sequence[str], seed: int
+) -> list[ExamOutput]:
+    """Predict a batch.
+
+    Args:
+        model: in evaluation mode.
+        frames: (B,T,C,H,W) uint8, padded.
+        lengths: (B,) each exam's own number of frames.
+        exam_ids: B ids; with `seed` they fix the draws of samplers that draw at inference.
+        seed: the model's.
+    """
+    output = model(frames, lengths, per_exam(seed, exam_ids))
+    probabilities = output.logits.double().softmax(1).tolist()
+    selection = output.selection
+    return [
+        ExamOutput(
+            probabilities[b],
+            selection.indices[b][selection.mask[b]].tolist(),
+            output.attention[b][selection.mask[b]].tolist(),
+        )
+        for b in range(len(exam_ids))
+    ]
+
+
+@torch.inference_mode()
+def multiply_accumulates(model: FrameClassifier, frames: Tensor) -> int:
+    """Multiply-accumulates of one exam (1,T,C,H,W): sampler, backbone, attention and head.
+
+    Convolutions and matrix products count, as in the field's tables; element-wise work does not.
+    """
+    lengths = torch.tensor([frames.shape[1]])
+    with FlopCounterMode(display=False) as counter:
+        model(frames, lengths, per_exam(0, ["cost"]))
+    return counter.get_total_flops() // 2

@@ -1,0 +1,336 @@
+"""The frame store: exams thinned, scaled to 8 bits and resized once, memory-mapped when read.
+
+A folder with one shard per ingest batch, `index.parquet` with a row per exam, and `store.json`,
+which is written last: without it the store is not complete. A shard is one flat array of bytes;
+an exam lies in it as (T, C, H, W), at the offset that the index gives. A shard's name tells what
+went into it, so that a batch that has not changed is not written again and n new exams cost O(n).
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet as pq
+from PIL import Image
+
+from keyslice import files
+from keyslice.config import Prepare
+from keyslice.errors import UserError
+from keyslice.exams import exam
+
+FORMAT = 1
+EMPTY = 0
+"""Value of every sample of a padded frame."""
+COPIED = ("exam_id", "patient", "label", "split", "batch")
+"""Columns that the index has from the manifest."""
+TYPES = pyarrow.schema(
+    [
+        *((name, pyarrow.string()) for name in COPIED),
+        ("shard", pyarrow.string()),
+        ("offset", pyarrow.int64()),  # bytes from the start of the shard's array
+        ("frames", pyarrow.int64()),
+        ("channels", pyarrow.int64()),
+        ("source_frames", pyarrow.int64()),  # before thinning
+        ("low", pyarrow.float64()),  # the sample values that became 0 and 255
+        ("high", pyarrow.float64()),
+        ("informative", pyarrow.list_(pyarrow.int32())),  # numbers after thinning; null: not known
+    ]
+)
+
+Progress = Callable[[int, int], None]
+"""Called with the number of exams written so far, and of all that are to be."""
+
+
+class Scaling(NamedTuple):
+    """Sample values that became 0 and 255; those between were mapped linearly."""
+
+    low: float
+    high: float
+
+
+def thinned(count: int, most: int | None) -> np.ndarray:
+    """Numbers of the frames that are kept, (min(count, most),): the middles of equal stretches."""
+    if most is None or count <= most:
+        return np.arange(count)
+    return (2 * np.arange(most) + 1) * count // (2 * most)
+
+
+def prepare_frames(frames: np.ndarray, settings: Prepare) -> tuple[np.ndarray, Scaling]:
+    """Scale to 8 bits, thin and resize.
+
+    8-bit samples stay as they are. Others are mapped from the exam's own intensity percentiles,
+    taken over all its frames. Frames become squares; shrinking averages (a triangle filter as
+    wide as the step), so that nothing is aliased. A frame that has the size is not touched.
+
+    Args:
+        frames: (T, H, W) or (T, H, W, 3); uint8, int16 or float32.
+        settings: image size, percentiles, most frames.
+
+    Returns:
+        uint8 frames (T', S, S) or (T', S, S, 3), and the scaling.
+    """
+    scaling = _scaling(frames, settings)
+    kept = frames[thinned(len(frames), settings.max_frames)]
+    side = settings.image_size
+    pixels = _eight_bit(kept, scaling)
+    if pixels.shape[1:3] != (side, side):
+        resized = [
+            Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR)
+            for frame in pixels
+        ]
+        pixels = np.stack([np.asarray(frame) for frame in resized])
+    return pixels, scaling
+
+
+def _scaling(frames: np.ndarray, settings: Prepare) -> Scaling:
+    if frames.dtype == np.uint8:
+        return Scaling(0.0, 255.0)
+    low, high = np.percentile(frames, settings.intensity_percentiles)
+    if low == high:  # nearly all samples are one value; what differs must not vanish
+        low, high = frames.min(), frames.max()
+    return Scaling(float(low), float(high))
+
+
+def _eight_bit(frames: np.ndarray, scaling: Scaling) -> np.ndarray:
+    if frames.dtype == np.uint8:
+        return frames
+    span = (scaling.high - scaling.low) or 1.0
+    share = (frames.astype(np.float64) - scaling.low) / span
+    return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
+
+
+def pad(exams: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Put exams of any lengths into one batch; empty frames fill the ends.
+
+    Args:
+        exams: each (T, C, H, W) uint8. Where some are in colour, grey ones become so.
+
+    Returns:
+        Frames (B, T, C, H, W) uint8 with T the longest, and lengths (B,) int64.
+    """
+    lengths = np.array([len(frames) for frames in exams], dtype=np.int64)
+    channels = max(frames.shape[1] for frames in exams)
+    shape = (len(exams), lengths.max(), channels, *exams[0].shape[2:])
+    batch = np.full(shape, EMPTY, dtype=np.uint8)
+    for row, frames in zip(batch, exams, strict=True):
+        row[: len(frames)] = frames
+    return batch, lengths
+
+
+@dataclass(frozen=True)
+class PreparedStore:
+    """A store that is open for reading.
+
+    Args:
+        folder: that it lies in.
+        table: a row per exam, in the manifest's order; `informative` holds lists or None.
+        settings: by which it was made.
+        manifest_sha256: of the manifest that it was made from.
+    """
+
+    folder: Path
+    table: pd.DataFrame
+    settings: Prepare
+    manifest_sha256: str
+
+    @classmethod
+    def open(cls, folder: Path) -> "PreparedStore":
+        """Open a store.
+
+        Raises:
+            UserError: there is none, it is not complete, or another version of Keyslice made it.
+        """
+        try:
+            about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(
+                f"no prepared frames in {folder}",
+                rule="exams are prepared before they are read",
+                remedy=f"dvc repro prepare@{folder.name}",
+            ) from None
+        if about["format"] != FORMAT:
+            raise UserError(
+                f"{folder} has format {about['format']}",
+                rule=f"this version reads format {FORMAT}",
+                remedy=f"dvc repro -f prepare@{folder.name}",
+            )
+        table = _to_pandas(pq.read_table(folder / "index.parquet"))
+        settings = Prepare.model_validate(about["settings"])
+        return cls(folder, table, settings, about["manifest_sha256"])
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def where(self, *, split: str) -> np.ndarray:
+        """Rows of the exams in a split, ascending."""
+        return np.flatnonzero(self.table["split"] == split)
+
+    def frames(self, row: int) -> np.ndarray:
+        """(T, C, H, W) uint8, a read-only view of the shard; C is the same for the whole store.
+
+        Where some exams are in colour, the one channel of grey ones is repeated.
+        """
+        shard, offset, count, channels = self._places[row]
+        side = self.settings.image_size
+        size = count * channels * side * side
+        stored = self._shards[shard][offset : offset + size]
+        stored = stored.reshape(count, channels, side, side)
+        return np.broadcast_to(stored, (count, self.channels, side, side))
+
+    @cached_property
+    def channels(self) -> int:
+        return int(self.table["channels"].max())
+
+    @cached_property
+    def _places(self) -> list[tuple[str, int, int, int]]:
+        columns = (self.table[name].tolist() for name in ("shard", "offset", "frames", "channels"))
+        return list(zip(*columns, strict=True))
+
+    @cached_property
+    def _shards(self) -> dict[str, np.ndarray]:
+        return {
+            name: np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+            for name in self.table["shard"].unique()
+        }
+
+
+def write_store(
+    manifest: pd.DataFrame,
+    manifest_sha256: str,
+    exams: Path,
+    out: Path,
+    settings: Prepare,
+    progress: Progress | None = None,
+) -> None:
+    """Bring a store up to date with a manifest: write new and changed batches, drop stale ones.
+
+    Args:
+        manifest: its rows, by batch.
+        manifest_sha256: of its file; kept in the store.
+        exams: folder of the exams.
+        out: folder of the store.
+        settings: image size, percentiles, most frames.
+        progress: told of each exam.
+
+    Raises:
+        UserError: an exam is missing or is not the one that was ingested.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "store.json").unlink(missing_ok=True)
+    batches = {
+        _shard_name(str(batch), rows, settings): rows
+        for batch, rows in manifest.groupby("batch", sort=False)
+    }
+    missing = {n: rows for n, rows in batches.items() if not _record(out, n).is_file()}
+    total = sum(map(len, missing.values()))
+    done = 0
+
+    def one_more() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    for name, rows in missing.items():
+        _write_shard(out, name, rows, exams, settings, one_more)
+    _write_index(out, batches, settings)
+    kept = {out / "index.parquet", *(out / n for n in batches), *(_record(out, n) for n in batches)}
+    for path in set(out.iterdir()) - kept:
+        path.unlink()
+    about = {
+        "format": FORMAT,
+        "settings": settings.model_dump(mode="json"),
+        "empty": EMPTY,
+        "manifest_sha256": manifest_sha256,
+    }
+    files.write_text(out / "store.json", json.dumps(about, indent=2) + "\n")
+
+
+def _shard_name(batch: str, rows: pd.DataFrame, settings: Prepare) -> str:
+    content = [FORMAT, batch, rows["sha256"].tolist(), settings.model_dump(mode="json")]
+    return f"{batch}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.npy"
+
+
+def _record(out: Path, shard: str) -> Path:
+    """Beside a shard: where each exam lies in it, and its scaling; written after it."""
+    return (out / shard).with_suffix(".json")
+
+
+def _write_shard(
+    out: Path,
+    name: str,
+    rows: pd.DataFrame,
+    exams: Path,
+    settings: Prepare,
+    one_more: Callable[[], None],
+) -> None:
+    """Write the exams of one batch, one at a time: memory holds no more than one."""
+    counts = [len(thinned(count, settings.max_frames)) for count in rows["frames"]]
+    sizes = np.array(counts) * rows["channels"].to_numpy() * settings.image_size**2
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    places: dict[str, dict[str, Any]] = {}
+    with files.beside(out / name) as part:
+        array = np.lib.format.open_memmap(part, "w+", np.uint8, (int(offsets[-1]),))
+        for row, offset, size in zip(rows.to_dict("records"), offsets, sizes, strict=False):
+            pixels, scaling = prepare_frames(_load(exams, row["exam_id"], row["sha256"]), settings)
+            if pixels.ndim == 4:
+                pixels = np.moveaxis(pixels, 3, 1)
+            array[offset : offset + size] = pixels.reshape(-1)
+            places[row["exam_id"]] = {"offset": int(offset), **scaling._asdict()}
+            one_more()
+        array.flush()
+        del array
+    files.write_text(_record(out, name), json.dumps(places, indent=0) + "\n")
+
+
+def _load(folder: Path, exam_id: str, sha256: str) -> np.ndarray:
+    try:
+        content = exam.exam_path(folder, exam_id).read_bytes()
+        if hashlib.sha256(content).hexdigest() == sha256:
+            return exam.load(io.BytesIO(content)).frames
+        fault = "is not the exam that was ingested"
+    except FileNotFoundError:
+        fault = "is not there"
+    raise UserError(
+        f"exam {exam_id} {fault}",
+        where=str(folder),
+        rule="the manifest names every exam with its hash",
+        remedy=f"dvc checkout {folder.name}.dvc there, to have it as it was",
+    )
+
+
+def _write_index(out: Path, batches: dict[str, pd.DataFrame], settings: Prepare) -> None:
+    rows: list[dict[str, Any]] = []
+    for name, exams in batches.items():
+        places = json.loads(_record(out, name).read_text(encoding="utf-8"))
+        for row in exams.to_dict("records"):
+            kept = thinned(row["frames"], settings.max_frames)
+            known = row["informative"]
+            rows.append(
+                {column: row[column] for column in COPIED}
+                | places[row["exam_id"]]
+                | {
+                    "shard": name,
+                    "frames": len(kept),
+                    "channels": row["channels"],
+                    "source_frames": row["frames"],
+                    "informative": None
+                    if known is None
+                    else np.flatnonzero(np.isin(kept, known)).tolist(),
+                }
+            )
+    with files.beside(out / "index.parquet") as part:
+        pq.write_table(pyarrow.Table.from_pylist(rows, TYPES), part, compression="zstd")
+
+
+def _to_pandas(table: pyarrow.Table) -> pd.DataFrame:
+    informative = pd.Series(table["informative"].to_pylist(), dtype=object)
+    return table.drop_columns("informative").to_pandas().assign(informative=informative)

@@ -1,0 +1,1 @@
+"""MLflow: runs mirrored from files, model packages, registered models. Imported nowhere else."""

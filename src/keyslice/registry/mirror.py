@@ -1,0 +1,216 @@
+"""Runs in MLflow, made from files: one per retraining, below it one per variant and seed.
+
+A training run is keyed by what dvc.lock says of its stages, and by its seed. One that exists is
+linked, not made twice: after a repetition, after a plain `dvc repro`, after a restored cache.
+What shows pixels (report.html) or lists patients (predictions.parquet) is not copied.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keyslice import versioning
+from keyslice.config import Workspace
+from keyslice.registry import client as mlflow_client
+from keyslice.registry import curves, tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PARAMS_AT_ONCE = 100
+"""Parameters and tags that MLflow takes in one call."""
+COMPARISON_FILES = ("comparison.csv", "comparison.md", "candidate.json")
+
+
+class Mirror:
+    """One dataset's side of MLflow.
+
+    Args:
+        workspace: holds the files.
+        dataset: the experiment's name.
+    """
+
+    def __init__(self, workspace: Workspace, dataset: str) -> None:
+        self.workspace, self.dataset = workspace, dataset
+        self.client: MlflowClient = mlflow_client.connect(workspace)
+        self.experiment = mlflow_client.experiment(self.client, workspace, dataset)
+
+    def begin(self, lock_hash: str | None = None) -> str:
+        """The id of the retraining's run: that of the results `lock_hash`, else a new one.
+
+        Runs of this dataset that were left unfinished are ended: whoever wrote them is gone.
+        """
+        for run in self._search("attributes.status = 'RUNNING'"):
+            self.client.set_terminated(run.info.run_id, "KILLED")
+        known = self._find(KIND="retraining", LOCK=lock_hash) if lock_hash else None
+        if known is not None:
+            return known.info.run_id
+        version = versioning.version(self.workspace, self.dataset) or "none"
+        name = f"{self.dataset} {version[:8]} {time.strftime('%Y-%m-%d %H:%M', time.gmtime())}"
+        own = {tags.KIND: "retraining", tags.DATASET: self.dataset, tags.VERSION: version}
+        return self.client.create_run(self.experiment, run_name=name, tags=own).info.run_id
+
+    def open_run(self, parent: str, variant: str, seed: int) -> str:
+        """A new run of a variant and seed, still to be filled."""
+        own = {
+            "mlflow.parentRunId": parent,
+            tags.KIND: "training",
+            tags.DATASET: self.dataset,
+            tags.VARIANT: variant,
+            tags.SEED: str(seed),
+        }
+        run = self.client.create_run(self.experiment, run_name=f"{variant} seed {seed}", tags=own)
+        return run.info.run_id
+
+    def variant(self, parent: str, variant: str) -> dict[str, str]:
+        """Mirror what stages train and evaluate left of a variant; tag name to run id, by seed.
+
+        Runs that were opened below `parent` while training ran are completed, or deleted where
+        the same results have a run already.
+        """
+        names = [f"{stage}@{self.dataset}-{variant}" for stage in ("train", "evaluate")]
+        stage_hash = versioning.stage_hash(self.workspace, *names)
+        if stage_hash is None:
+            raise versioning.DVCError(f"{' or '.join(names)} is not in dvc.lock")
+        settings = _json(self.workspace.models(self.dataset, variant) / "settings.json")
+        links: dict[str, str] = {}
+        for seed in settings["train"]["seeds"]:
+            known = self._find(KIND="training", STAGES=stage_hash, SEED=str(seed))
+            opened = self._opened(parent, variant, seed)
+            if known is not None:
+                for run in opened:
+                    self.client.delete_run(run.info.run_id)
+                run_id = known.info.run_id
+            else:
+                run_id = opened[0].info.run_id if opened else self.open_run(parent, variant, seed)
+                self._fill(run_id, variant, seed, settings)
+                # Last, as the sign that the run is whole.
+                self.client.set_tag(run_id, tags.STAGES, stage_hash)
+                self.client.set_terminated(run_id, "FINISHED")
+            links[tags.run_tag(variant, seed)] = run_id
+        return links
+
+    def complete(self, parent: str, variants: Iterable[str], run_commit: str) -> str:
+        """Mirror the whole chain and end the retraining's run; returns the id of that run.
+
+        It is `parent`, or the run that the same results have already: then `parent` is deleted.
+        """
+        variants = list(variants)
+        lock_hash = versioning.lock_hash(self.workspace, self.dataset, variants)
+        if lock_hash is None:
+            raise versioning.DVCError(f"a stage of {self.dataset} is not in dvc.lock")
+        known = self._find(KIND="retraining", LOCK=lock_hash)
+        if known is not None and known.info.run_id == parent:
+            return parent  # the hash is written last: this run is whole
+        links: dict[str, str] = {}
+        for variant in variants:
+            links |= self.variant(parent, variant)
+        if known is not None:
+            self.client.delete_run(parent)
+            return known.info.run_id
+        folder = self.workspace.comparison(self.dataset)
+        for name in COMPARISON_FILES:
+            self.client.log_artifact(parent, str(folder / name))
+        self._log_dataset(parent, "comparison")
+        self._log_metrics(parent, self._summary(variants))
+        candidate = _json(folder / "candidate.json")
+        proposed = f"{candidate['variant']}/{candidate['seed']}"
+        self._tag(parent, links | {tags.COMMIT: run_commit, tags.CANDIDATE: proposed})
+        self.client.set_tag(parent, tags.LOCK, lock_hash)
+        self.client.set_terminated(parent, "FINISHED")
+        return parent
+
+    def abandon(self, parent: str, finished: Iterable[str]) -> None:
+        """End a retraining that failed: what its finished variants left is kept."""
+        for variant in finished:
+            self._tag(parent, self.variant(parent, variant))
+        for run in self._search("attributes.status = 'RUNNING'"):
+            self.client.set_terminated(run.info.run_id, "FAILED")
+
+    def _fill(self, run_id: str, variant: str, seed: int, settings: Mapping[str, Any]) -> None:
+        models = self.workspace.models(self.dataset, variant) / f"seed-{seed}"
+        results = self.workspace.results(self.dataset, variant)
+        flat = {k: str(v) for k, v in tags.flatten(settings, ".").items()} | {"seed": str(seed)}
+        self._log_params(run_id, flat)
+        curves.log(self.client, run_id, curves.read(models / "history.csv"))
+        metrics = _json(results / "metrics.json").get("seeds", {}).get(str(seed), {})
+        self._log_metrics(run_id, tags.flatten(metrics, "/"))
+        self._log_dataset(run_id, "training")
+        for file in (models / "summary.json", models / "history.csv", results / "confusion.json"):
+            self.client.log_artifact(run_id, str(file))
+        # The MD5 is the results' own, so that a run leads to the bytes it was trained from.
+        version = versioning.version(self.workspace, self.dataset) or "none"
+        self.client.set_tag(run_id, tags.VERSION, version)
+
+    def _summary(self, variants: Iterable[str]) -> dict[str, Any]:
+        """Each variant's figures over seeds, and its wall times, under `<variant>/…`."""
+        figures: dict[str, Any] = {}
+        for variant in variants:
+            results = _json(self.workspace.results(self.dataset, variant) / "metrics.json")
+            results.pop("seeds", None)
+            timings = self.workspace.timings(self.dataset, variant)
+            if timings.is_file():
+                results["timings"] = _json(timings)
+            figures |= tags.flatten(results, "/", variant)
+        return figures
+
+    def _log_metrics(self, run_id: str, values: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(k, float(v), now, 0) for k, v in values.items() if _is_number(v)]
+        for start in range(0, len(metrics), curves.BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + curves.BATCH])
+
+    def _log_params(self, run_id: str, values: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(key, value) for key, value in values.items()]
+        for start in range(0, len(params), PARAMS_AT_ONCE):
+            self.client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
+
+    def _log_dataset(self, run_id: str, context: str) -> None:
+        """The dataset's version as the run's input; DVC's md5 is the digest (36 characters)."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        digest = versioning.version(self.workspace, self.dataset)
+        if digest is None:
+            return
+        pointer = self.workspace.pointer(self.dataset).relative_to(self.workspace.root)
+        source = json.dumps({"dvc": pointer.as_posix(), "md5": digest})
+        entry = DatasetInput(
+            Dataset(self.dataset, digest, source_type="dvc", source=source),
+            [InputTag("mlflow.data.context", context)],
+        )
+        self.client.log_inputs(run_id, datasets=[entry])
+
+    def _tag(self, run_id: str, values: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        pairs = [RunTag(key, value) for key, value in values.items()]
+        for start in range(0, len(pairs), PARAMS_AT_ONCE):
+            self.client.log_batch(run_id, tags=pairs[start : start + PARAMS_AT_ONCE])
+
+    def _opened(self, parent: str, variant: str, seed: int) -> "list[Run]":
+        """Runs below `parent` that live mirroring opened and nothing has filled yet."""
+        same = tags.query(VARIANT=variant, SEED=str(seed))
+        below = f"tags.mlflow.parentRunId = '{parent}' and attributes.status = 'RUNNING'"
+        return self._search(f"{below} and {same}")
+
+    def _find(self, **values: str) -> "Run | None":
+        found = self._search(tags.query(**values))
+        return found[0] if found else None
+
+    def _search(self, text: str) -> "list[Run]":
+        return list(self.client.search_runs([self.experiment], text, max_results=1000))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

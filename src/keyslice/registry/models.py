@@ -1,0 +1,109 @@
+"""What is registered, and a registered model's package as files."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyslice.config import Workspace
+from keyslice.errors import UserError
+from keyslice.registry import package, tags
+from keyslice.registry.client import connect, exists, tracking_uri
+from keyslice.registry.register import CHALLENGER, PACKAGE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+
+@dataclass(frozen=True)
+class Model:
+    """One version of a registered model, for a listing."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    variant: str
+    seed: int
+    auc: float
+    """On validation."""
+    created: datetime
+
+
+def models(workspace: Workspace) -> list[Model]:
+    """Every version of every registered model, newest first within a name."""
+    if not exists(workspace):
+        return []
+    client = connect(workspace)
+    listed: list[Model] = []
+    for registered in client.search_registered_models():
+        # Versions that are searched for carry no aliases.
+        aliases: dict[int, list[str]] = {}
+        for alias, number in client.get_registered_model(registered.name).aliases.items():
+            aliases.setdefault(int(number), []).append(alias)
+        found = client.search_model_versions(f"name = '{registered.name}'")
+        listed += [_model(one, aliases.get(int(one.version), [])) for one in found]
+    return sorted(listed, key=lambda one: (one.name, -one.version))
+
+
+def download(workspace: Workspace, name: str, version: str = CHALLENGER) -> Path:
+    """The folder of a registered model's package, its weights checked against their hash.
+
+    Args:
+        workspace: whose registry is asked.
+        name: of the registered model: the dataset's.
+        version: a number, or an alias with or without its @.
+
+    Raises:
+        UserError: no such model or version; or the stored weights are not those that were
+            registered.
+    """
+    if not exists(workspace):
+        raise _unknown(name, version)
+    client = connect(workspace)
+    found = _version(client, name, version.removeprefix("@"))
+    from mlflow.artifacts import download_artifacts
+
+    uri = client.get_model_version_download_uri(name, found.version)
+    folder = Path(download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri(workspace)))
+    folder = folder / "data" / PACKAGE
+    package.check(folder)
+    if tags.file_sha256(folder / package.WEIGHTS) != found.tags["keyslice.weights"]:
+        raise UserError(
+            "the stored weights are not those that were registered",
+            where=f"model {name} version {found.version}",
+            rule="their sha256 must be the one in the registry",
+            remedy="restore the artifacts from a backup",
+        )
+    return folder
+
+
+def _version(client: "MlflowClient", name: str, version: str) -> "ModelVersion":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if version.isdecimal():
+            return client.get_model_version(name, version)
+        return client.get_model_version_by_alias(name, version)
+    except MlflowException:
+        raise _unknown(name, version) from None
+
+
+def _unknown(name: str, version: str) -> UserError:
+    return UserError(
+        f"no model {name!r} with version or alias {version!r} is registered",
+        rule="a model is registered at the end of a retraining",
+        remedy=f"keyslice retrain {name}, or see keyslice status",
+    )
+
+
+def _model(version: "ModelVersion", aliases: list[str]) -> Model:
+    return Model(
+        name=version.name,
+        version=int(version.version),
+        aliases=tuple(sorted(aliases)),
+        variant=version.tags.get(tags.VARIANT, ""),
+        seed=int(version.tags.get(tags.SEED, 0)),
+        auc=float(version.tags.get("keyslice.validation_auc", "nan")),
+        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+    )

@@ -1,0 +1,165 @@
+"""The candidate becomes a version of the dataset's registered model, alias `challenger`."""
+
+import hashlib
+import json
+import logging
+import tempfile
+import warnings
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyslice import versioning
+from keyslice.config import Params, Workspace
+from keyslice.errors import UserError
+from keyslice.registry import loader, package, tags
+from keyslice.registry.mirror import Mirror
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
+
+CHALLENGER = "challenger"
+IDENTITY = "keyslice.identity"
+"""sha256 over everything that decides what the version predicts and where it came from."""
+MODEL, PACKAGE = "model", "package"
+
+
+def register(
+    workspace: Workspace, params: Params, dataset: str, parent_run_id: str
+) -> "ModelVersion":
+    """Register the candidate that stage compare chose; returns the version.
+
+    The same candidate with the same hashes is one version: asked again, it gets the alias again.
+
+    Args:
+        workspace: holds candidate.json, the trained model and dvc.lock.
+        params: settings.
+        dataset: name of the registered model.
+        parent_run_id: of the retraining, mirrored completely.
+
+    Raises:
+        UserError: there is no candidate, or no run of it below the parent.
+    """
+    mirror = Mirror(workspace, dataset)
+    client = mirror.client
+    candidate = _candidate(workspace, dataset)
+    variant, seed = candidate["variant"], int(candidate["seed"])
+    parent = client.get_run(parent_run_id).data.tags
+    run_id = parent.get(tags.run_tag(variant, seed))
+    if run_id is None:
+        raise UserError(
+            f"the retraining's run {parent_run_id} names no run of {variant}, seed {seed}",
+            where=dataset,
+            rule="a model is registered from a mirrored run",
+            remedy=f"keyslice retrain {dataset}",
+        )
+    hashes = _hashes(workspace, params, dataset, variant, seed)
+    identity = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+    known = client.search_model_versions(f"name = '{dataset}' and tag.`{IDENTITY}` = '{identity}'")
+    if known:
+        client.set_registered_model_alias(dataset, CHALLENGER, known[0].version)
+        return known[0]
+    provenance = hashes | {
+        IDENTITY: identity,
+        tags.COMMIT: parent.get(tags.COMMIT, ""),
+        "keyslice.requirements": _file_hash(workspace.root / "requirements.lock"),
+    }
+    with tempfile.TemporaryDirectory(prefix="keyslice-") as folder:
+        made = Path(folder) / PACKAGE
+        package.build(workspace, params, dataset, variant, seed, made, provenance)
+        _save(made, Path(folder) / MODEL, _signature(params.dataset(dataset).classes))
+        client.log_artifacts(run_id, str(Path(folder) / MODEL), MODEL)
+    if not client.search_registered_models(f"name = '{dataset}'"):
+        client.create_registered_model(dataset)
+    runs = {"keyslice.retraining_run": parent_run_id, "keyslice.training_run": run_id}
+    figures = {"keyslice.validation_auc": str(candidate["validation_auc"])}
+    made = client.create_model_version(
+        dataset,
+        source=f"{client.get_run(run_id).info.artifact_uri}/{MODEL}",
+        run_id=run_id,
+        tags=provenance | runs | figures,
+        description=candidate["reason"],
+    )
+    client.set_registered_model_alias(dataset, CHALLENGER, made.version)
+    return client.get_model_version(dataset, made.version)
+
+
+def _candidate(workspace: Workspace, dataset: str) -> dict:
+    try:
+        text = (workspace.comparison(dataset) / "candidate.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"the variants of {dataset} have not been compared",
+            rule="stage compare chooses the candidate",
+            remedy=f"dvc repro compare@{dataset}",
+        ) from None
+    return json.loads(text)
+
+
+def _hashes(
+    workspace: Workspace, params: Params, dataset: str, variant: str, seed: int
+) -> dict[str, str]:
+    """What the version is and what it came from; the same hashes are the same model."""
+    settings = params.stage(dataset, variant).model_dump_json()
+    weights = workspace.models(dataset, variant) / f"seed-{seed}" / package.WEIGHTS
+    stages = (f"prepare@{dataset}", f"train@{dataset}-{variant}", f"evaluate@{dataset}-{variant}")
+    stages = (*stages, f"compare@{dataset}")
+    return {
+        tags.DATASET: dataset,
+        tags.VARIANT: variant,
+        tags.SEED: str(seed),
+        tags.VERSION: versioning.version(workspace, dataset) or "",
+        "keyslice.manifest": _file_hash(workspace.manifest(dataset)),
+        "keyslice.parameters": hashlib.sha256(settings.encode()).hexdigest(),
+        "keyslice.weights": _file_hash(weights),
+        **{
+            f"keyslice.stage.{stage.partition('@')[0]}": _stage_hash(workspace, stage)
+            for stage in stages
+        },
+    }
+
+
+def _stage_hash(workspace: Workspace, stage: str) -> str:
+    return versioning.stage_hash(workspace, stage) or ""
+
+
+def _file_hash(path: Path) -> str:
+    return tags.file_sha256(path) if path.is_file() else ""
+
+
+def _signature(classes: tuple[str, ...]) -> "ModelSignature":
+    """Of `keyslice.registry.loader.ExamModel.predict`."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types.schema import AnyType, Array
+
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, loader.FILE, required=False),
+        ColSpec(AnyType(), loader.FRAMES, required=False),
+    ]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, loader.LABEL),
+        *(ColSpec(DataType.double, f"{loader.PROBABILITY}.{name}") for name in classes),
+        ColSpec(Array(DataType.long), loader.KEPT),
+        ColSpec(Array(DataType.double), loader.ATTENTION),
+    ]
+    return ModelSignature(Schema(inputs), Schema(outputs))
+
+
+def _save(source: Path, target: Path, signature: "ModelSignature") -> None:
+    """The package as an MLflow model, loaded by the installed package."""
+    import mlflow.pyfunc
+
+    # No input example: it would be an exam, and exams do not leave data/.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input example.*")
+        mlflow.pyfunc.save_model(
+            str(target),
+            loader_module=loader.__name__,
+            data_path=str(source),
+            signature=signature,
+            # Given, not inferred: that takes half a minute.
+            pip_requirements=[f"keyslice=={installed('keyslice')}"],
+        )

@@ -1,0 +1,51 @@
+"""Names of the tags on runs and model versions, and the hashes that they carry."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+KIND = "keyslice.kind"
+"""`retraining` (a parent run) or `training` (one variant, one seed)."""
+DATASET = "keyslice.dataset"
+VERSION = "keyslice.dataset_version"
+LOCK = "keyslice.lock_hash"
+"""Of the dataset's whole chain in dvc.lock; keys a parent run."""
+STAGES = "keyslice.stage_hash"
+"""Of a variant's train and evaluate entries in dvc.lock; with the seed it keys a training run."""
+VARIANT = "keyslice.variant"
+SEED = "keyslice.seed"
+COMMIT = "keyslice.run_commit"
+CANDIDATE = "keyslice.candidate"
+"""`<variant>/<seed>` that a retraining proposes."""
+
+
+def run_tag(variant: str, seed: int) -> str:
+    """The parent's tag that names the run of a variant and seed."""
+    return f"keyslice.run.{variant}.{seed}"
+
+
+def query(**values: str) -> str:
+    """A filter for `search_runs` and `search_model_versions`, by names of this module."""
+    names = {name: globals()[name] for name in values}
+    return " and ".join(f"tags.`{names[n]}` = '{value}'" for n, value in values.items())
+
+
+def flatten(values: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined: {"a": {"b": 1}} becomes {"a.b": 1}."""
+    return dict(_leaves(values, separator, prefix))
+
+
+def _leaves(values: Mapping[str, Any], separator: str, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        name = f"{prefix}{separator}{key}" if prefix else str(key)
+        if isinstance(value, Mapping):
+            yield from _leaves(value, separator, name)
+        else:
+            yield name, value
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,93 @@
+"""Attention-guided adaptive subsampling, mended: what is learned decides which frames are kept.
+
+In the paper (arXiv 2510.12376; `das_paper`) every row of the attention has the same ranking of the
+frames, that of one unlearned feature, and rows draw with replacement. Here
+
+    u_h[t]   = MLP_h(F[t])                          each head scores each frame from its features
+    s_h[j]   = softplus(MLP'_h(mean_t F, j / k))    each row weighs the heads, as in eq. (1)
+    A[j,t]   = 1/H Σ_h s_h[j] · u_h[t]              eq. (2) and (3), of rank H instead of 1
+    τ        = τ0 · (0.5 + σ(MLP_temp(mean_t F)))   eq. (4)
+
+and the rows choose one after the other, earlier choices masked: k distinct frames, with Gumbel
+noise while training, without it at inference.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from keyslice.config.samplers import DASSettings
+from keyslice.samplers.attention import Heads, Temperature, diagnostics, row_features
+from keyslice.samplers.base import Encode, Sampler, kept_count, within
+from keyslice.samplers.features import (
+    STATISTICS,
+    beside,
+    log_statistics,
+    pooled,
+    standardised,
+    statistics,
+)
+from keyslice.samplers.noise import Generators, exam_noise
+from keyslice.samplers.positions import relative
+from keyslice.samplers.selection import Selection
+from keyslice.samplers.sequential import choose, open_frames, relax
+
+FEATURES = 3 * len(STATISTICS) + 1
+"""d: each statistic as it is, within the exam, and against the neighbours; and the position."""
+
+
+class DAS(Sampler[DASSettings]):
+    """Scores every frame from light features of all of them, in one pass before the backbone."""
+
+    sees = "all"
+
+    def __init__(self, keep: float, settings: DASSettings) -> None:
+        super().__init__(keep, settings)
+        heads, hidden = settings.heads, settings.hidden_width
+        self.scores = Heads(FEATURES, heads, hidden)
+        self.scales = Heads(len(STATISTICS) + 1, heads, hidden)
+        self.temperature = Temperature(
+            len(STATISTICS),
+            hidden,
+            settings.base_temperature,
+            adaptive=settings.adaptive_temperature,
+        )
+
+    def forward(
+        self,
+        frames: Tensor,
+        lengths: Tensor,
+        *,
+        encode: Encode | None = None,
+        generator: Generators | None = None,
+    ) -> Selection:
+        T = frames.shape[1]
+        valid = within(lengths, T)
+        counts = kept_count(self.keep, lengths)
+        rows = within(counts, int(counts.max()))
+        levels = log_statistics(statistics(frames, valid, self.settings.feature_stride))
+        summary = pooled(levels, valid)
+        scores = self.scores(frame_features(levels, lengths, valid))  # (B,T,H)
+        scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
+        attention = scales @ scores.transpose(1, 2) / self.settings.heads  # (B,k,T)
+        if self.training:
+            sizes = torch.stack((counts, lengths), dim=1)
+            attention = attention + exam_noise(sizes, attention.shape[1:], generator, frames.device)
+        chosen = choose(attention, valid)
+        soft, figures = None, {}
+        if torch.is_grad_enabled():
+            temperature = self.temperature(summary)
+            soft = relax(attention, open_frames(chosen, valid), rows, temperature)
+            figures = diagnostics(temperature, scores.mT, scales.mT, valid, rows)
+        return Selection.from_choices(chosen, rows, lengths, valid, soft=soft, diagnostics=figures)
+
+
+def frame_features(levels: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+    """F (B,T,d): levels (B,T,n), standardised within the exam, less the neighbours', and position.
+
+    The position runs from -1 to 1 over the exam's own frames.
+    """
+    within_exam = standardised(levels, valid)
+    change = within_exam - beside(within_exam, lengths)
+    position = 2 * relative(lengths, levels.shape[1]) - 1
+    return torch.cat((levels, within_exam, change, position[..., None]), dim=-1)

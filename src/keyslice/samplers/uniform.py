@@ -1,0 +1,28 @@
+"""Equidistant frames."""
+
+from torch import Tensor
+
+from keyslice.config.samplers import SamplerSettings
+from keyslice.samplers.base import Encode, Sampler, kept_count, within
+from keyslice.samplers.noise import Generators
+from keyslice.samplers.positions import equidistant
+from keyslice.samplers.selection import Selection
+
+
+class Uniform(Sampler[SamplerSettings]):
+    """Keeps the middle frame of each of k_i equal parts of the exam's true length."""
+
+    sees = "nothing"
+
+    def forward(
+        self,
+        frames: Tensor,
+        lengths: Tensor,
+        *,
+        encode: Encode | None = None,
+        generator: Generators | None = None,
+    ) -> Selection:
+        counts = kept_count(self.keep, lengths)
+        rows = within(counts, int(counts.max()))
+        chosen = equidistant(counts, lengths, rows.shape[1])
+        return Selection.from_choices(chosen, rows, lengths, within(lengths, frames.shape[1]))

@@ -1,0 +1,1 @@
+"""The stages of dvc.yaml: each a function from typed settings and paths to files."""

@@ -1,0 +1,61 @@
+"""Stage train: one variant on one dataset, all seeds in one process."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+import keyslice
+from keyslice import files
+from keyslice.config import Params, StageSettings, Workspace
+from keyslice.models import backbone
+from keyslice.prepared import PreparedStore
+from keyslice.stages.running import only_process_of
+from keyslice.training.batches import Exams
+from keyslice.training.fit import copy_outputs, fit_seed
+
+
+def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> None:
+    """Write data/models/<dataset>/<variant>: settings.json and a folder per seed.
+
+    Raises:
+        UserError: unknown names, exams that are not prepared, weights that cannot be had.
+    """
+    settings = params.stage(dataset, variant)
+    with only_process_of(workspace, f"train@{dataset}-{variant}"):
+        torch.set_num_threads(settings.train.threads)
+        store = PreparedStore.open(workspace.prepared(dataset))
+        splits = [Exams(store, split, settings.classes) for split in ("train", "validation")]
+        home = workspace.checkpoints(dataset, variant)
+        folder = home / inputs_hash(settings, workspace.prepared(dataset))
+        origins = [
+            fit_seed(settings, *splits, seed, folder / f"seed-{seed}")
+            for seed in settings.train.seeds
+        ]
+        description = settings.model_dump(mode="json") | {
+            "weights": {"source": origins[0].source, "sha256": origins[0].sha256},
+            "dataset_manifest": store.manifest_sha256,
+            "keyslice": keyslice.__version__,
+        }
+        with files.folder_beside(workspace.models(dataset, variant)) as outputs:
+            for seed in settings.train.seeds:
+                copy_outputs(folder / f"seed-{seed}", outputs / f"seed-{seed}")
+            files.write_text(outputs / "settings.json", json.dumps(description, indent=2) + "\n")
+        # Also what trainings with other inputs left when they were killed.
+        shutil.rmtree(home)
+
+
+def inputs_hash(settings: StageSettings, prepared: Path) -> str:
+    """Of all that a checkpoint depends on: settings, exams, starting weights and code."""
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    digest.update((prepared / "store.json").read_bytes())
+    weights = backbone.weights_file(settings.backbone)
+    if weights is not None:
+        digest.update(weights.read_bytes())
+    source = Path(keyslice.__file__).parent
+    for folder in ("config", "models", "samplers", "training"):
+        for file in sorted((source / folder).rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Fit one variant, once per seed."""

@@ -1,0 +1,193 @@
+"""Fit one seed with Lightning; killed at any moment and run again, it gives the same files."""
+
+import json
+import logging
+import math
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+
+from keyslice import files
+from keyslice.config import StageSettings, Train
+from keyslice.errors import UserError
+from keyslice.models import build
+from keyslice.models.backbone import WeightsOrigin
+from keyslice.models.seeding import derive
+from keyslice.samplers import monitors
+from keyslice.training.batches import Exams, training_loader, validation_loader
+from keyslice.training.module import FitModule, class_weights, monitor_figures
+
+BEST, LAST = "best", "last"
+
+
+def fit_seed(
+    settings: StageSettings, train: Exams, validation: Exams, seed: int, folder: Path
+) -> WeightsOrigin:
+    """Train one network and leave model.safetensors, history.csv and summary.json in `folder`.
+
+    A folder with a summary is complete and left alone; one with checkpoints is resumed.
+
+    Args:
+        settings: of the variant on the dataset.
+        train: exams to learn from.
+        validation: exams to stop by.
+        seed: of initial values, order, dropout and noise.
+        folder: below `state/checkpoints/<hash of inputs>`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model, origin = build.fresh(settings, seed)
+    if (folder / "summary.json").is_file():
+        return origin
+    weights = None
+    if settings.train.balance_classes:
+        weights = class_weights(torch.from_numpy(train.labels), len(settings.classes))
+    module = FitModule(
+        model, settings.train, seed=seed, classes=len(settings.classes), class_weights=weights
+    )
+    last = _readable_checkpoint(folder / f"{LAST}.ckpt")
+    # A run that was killed after its last epoch must not be given another one.
+    module.history = [] if last is None else list(last["history"])
+    if not stopped(module.history, settings.train):
+        with torch.random.fork_rng():
+            torch.manual_seed(derive("trainer", seed))
+            callbacks = [_early_stopping(settings), _EpochLine(settings, seed, folder)]
+            _trainer(settings, [*callbacks, _checkpoints(folder)]).fit(
+                module,
+                training_loader(train, settings.train.batch_size, seed),
+                validation_loader(validation, settings.evaluate.batch_size),
+                ckpt_path=None if last is None else folder / f"{LAST}.ckpt",
+                weights_only=True,
+            )
+    _finish(settings, module, folder)
+    return origin
+
+
+def stopped(history: list[dict[str, float]], settings: Train) -> bool:
+    """Whether training ended with the last of these epochs: by their number or by patience."""
+    if not history:
+        return False
+    losses = [row["validation_loss"] for row in history]
+    if not math.isfinite(losses[-1]) or len(history) >= settings.epochs:
+        return True
+    return len(history) - 1 - int(np.argmin(losses)) >= settings.patience
+
+
+def _readable_checkpoint(file: Path) -> dict[str, Any] | None:
+    """The checkpoint, or None where there is none or a crash of the machine left it torn."""
+    if not file.is_file():
+        return None
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError):
+        return None
+
+
+def _trainer(settings: StageSettings, callbacks: list[Callback]) -> L.Trainer:
+    accelerator = {"cpu": "cpu", "cuda": "gpu", "auto": "auto"}[settings.train.device]
+    # Lightning's advice (more workers, a logger) does not apply, and would hide our own lines.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    terminal = sys.stderr.isatty()
+    if terminal:
+        callbacks = [*callbacks, RichProgressBar(leave=False)]
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=settings.train.epochs,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=terminal,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        deterministic="warn",
+    )
+
+
+def _early_stopping(settings: StageSettings) -> EarlyStopping:
+    return EarlyStopping(
+        "validation_loss", patience=settings.train.patience, mode="min", verbose=False
+    )
+
+
+def _checkpoints(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        folder,
+        filename=BEST,
+        monitor="validation_loss",
+        mode="min",
+        save_top_k=1,
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+class _EpochLine(Callback):
+    """After each epoch: a line on the terminal, and the history so far for whoever follows it."""
+
+    def __init__(self, settings: StageSettings, seed: int, folder: Path) -> None:
+        self.name = f"{settings.dataset} · {settings.variant} · seed {seed}"
+        self.file = folder / "history.csv"
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        history = _history(pl_module)
+        write_history(history, self.file)
+        row = history[-1]
+        sys.stdout.write(
+            f"{self.name} · epoch {int(row['epoch'])}: loss {row['train_loss']:.4f}, validation "
+            f"loss {row['validation_loss']:.4f}, AUC {row['validation_auc']:.3f}\n"
+        )
+        sys.stdout.flush()
+
+
+def _history(module: Any) -> list[dict[str, float]]:
+    return module.history
+
+
+def write_history(rows: list[dict[str, float]], file: Path) -> None:
+    """One row per epoch; written beside, then renamed."""
+    frame = pd.DataFrame(rows).astype({"epoch": int})
+    files.write_text(file, frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+
+
+def _finish(settings: StageSettings, module: FitModule, folder: Path) -> None:
+    """The best epoch's network and the run's summary; the summary last, as the sign of success."""
+    if not math.isfinite(module.history[0]["validation_loss"]):
+        raise UserError(
+            "the loss is not finite after the first epoch",
+            where=f"{settings.dataset}, variant {settings.variant}",
+            rule="training must converge",
+            remedy="lower train.learning_rate",
+        )
+    checkpoint = torch.load(folder / f"{BEST}.ckpt", map_location="cpu", weights_only=True)
+    module.load_state_dict(checkpoint["state_dict"])
+    model_file = folder / "model.safetensors"
+    with files.beside(model_file) as target:
+        build.save(module.model, target)
+    rows = module.history
+    write_history(rows, folder / "history.csv")
+    best = int(np.argmin([row["validation_loss"] for row in rows]))
+    summary = {
+        "epochs": len(rows),
+        "best_epoch": best,
+        "validation_loss": rows[best]["validation_loss"],
+        "warnings": monitors.warnings(monitor_figures(rows[-1]), settings.sampler_settings),
+    }
+    files.write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    for name in (BEST, LAST):
+        (folder / f"{name}.ckpt").unlink(missing_ok=True)
+
+
+def copy_outputs(source: Path, target: Path) -> None:
+    """Of one seed: the three files that are the training's result."""
+    target.mkdir(parents=True)
+    for name in ("model.safetensors", "history.csv", "summary.json"):
+        shutil.copyfile(source / name, target / name)

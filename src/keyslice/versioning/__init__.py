@@ -1,0 +1,32 @@
+"""git and DVC: dataset versions, the stage graph, and the commit that holds a run."""
+
+from keyslice.versioning.dvc import (
+    DVCError,
+    Outcome,
+    StageFailed,
+    dataset_of,
+    record_version,
+    reproduce,
+    stale,
+)
+from keyslice.versioning.git import run_commit
+from keyslice.versioning.lock import lock_hash, stage_hash, stage_names, version
+from keyslice.versioning.processes import ChildrenEndedError, children, run
+
+__all__ = [
+    "ChildrenEndedError",
+    "DVCError",
+    "Outcome",
+    "StageFailed",
+    "children",
+    "dataset_of",
+    "lock_hash",
+    "record_version",
+    "reproduce",
+    "run",
+    "run_commit",
+    "stage_hash",
+    "stage_names",
+    "stale",
+    "version",
+]

@@ -1,0 +1,146 @@
+"""DVC's command line: record a dataset's version, reproduce one stage, ask what is out of date.
+
+A stage is named as in dvc.yaml: prepare@DATASET, train@DATASET-VARIANT, evaluate@DATASET-VARIANT,
+compare@DATASET. Names of datasets hold no hyphen.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from filelock import FileLock
+
+from keyslice.config import Workspace
+from keyslice.errors import UserError
+from keyslice.versioning import lock, processes
+
+Outcome = Literal["ran", "restored", "unchanged"]
+"""A stage's command ran; its results came back from the cache; there was nothing to do."""
+
+_DVC = (sys.executable, "-m", "dvc")
+_ERROR = "error: "
+"""How the command line begins the line that says what a user got wrong."""
+
+
+class DVCError(Exception):
+    """DVC itself failed: a lock, a missing file, a damaged cache."""
+
+
+class StageFailed(Exception):  # noqa: N818 - named for what happened, as StopIteration is
+    """A stage's own command failed.
+
+    Attributes:
+        stage: its name.
+        code: exit status of the command.
+    """
+
+    def __init__(self, stage: str, code: int, detail: str) -> None:
+        self.stage, self.code = stage, code
+        super().__init__(f"{stage} ended with exit code {code}: {detail}")
+
+
+def record_version(workspace: Workspace, dataset: str) -> str:
+    """Make the folder of exams as it is now a version; returns it.
+
+    Raises:
+        DVCError: the folder could not be recorded.
+    """
+    path = workspace.exams(dataset).relative_to(workspace.root).as_posix()
+    guard = workspace.lock("dvc-add")
+    guard.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(guard):  # `dvc add` does not wait for another one, whatever it is told
+        _dvc(workspace, "--wait-for-lock", "add", path)
+    recorded = lock.version(workspace, dataset)
+    if recorded is None:
+        raise DVCError(f"dvc add {path} left no pointer")
+    return recorded
+
+
+def reproduce(
+    workspace: Workspace,
+    stage: str,
+    *,
+    on_start: Callable[[], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Bring one stage up to date, and only that one.
+
+    Its output goes to state/logs/<stage>.log. The stage and all that it started end with this
+    call, also when the call is left by an exception.
+
+    `on_start` is called when the stage's command begins (not if there is nothing to run), `on_line`
+    with each line of output.
+
+    Raises:
+        UserError: the stage said that its user made a mistake (exit code 2); its own words.
+        StageFailed: its command failed otherwise.
+        DVCError: DVC did not come to run it.
+    """
+    outcome: Outcome = "unchanged"
+
+    def read(line: str) -> None:
+        nonlocal outcome
+        if line.startswith("> ") and outcome != "ran":
+            outcome = "ran"
+            if on_start is not None:
+                on_start()
+        elif line == f"Stage '{stage}' is cached - skipping run, checking out outputs":
+            outcome = "restored"
+        if on_line is not None:
+            on_line(line)
+
+    log = workspace.state / "logs" / f"{stage}.log"
+    command = (*_DVC, "--wait-for-lock", "repro", "--single-item", stage)
+    finished = processes.run(command, cwd=workspace.root, log=log, on_line=read)
+    if finished.code != 0:
+        raise _failure(stage, finished, f"see {log.relative_to(workspace.root)}")
+    return outcome
+
+
+def stale(workspace: Workspace, datasets: Iterable[str]) -> list[str]:
+    """Names of the datasets' stages that are not up to date, in the order of their names.
+
+    Raises:
+        DVCError: the graph cannot be read.
+    """
+    wanted = set(datasets)
+    lines = _dvc(workspace, "--wait-for-lock", "status", "--json")
+    start = next((i for i, line in enumerate(lines) if line.startswith("{")), None)
+    report = json.loads("".join(lines[start:])) if start is not None else {}
+    return sorted(name for name in report if dataset_of(name) in wanted)
+
+
+def dataset_of(stage: str) -> str | None:
+    """The dataset that a stage belongs to; None for what is no stage of a dataset."""
+    _, _, item = stage.partition("@")
+    return item.partition("-")[0] or None
+
+
+def _dvc(workspace: Workspace, *arguments: str) -> tuple[str, ...]:
+    finished = processes.run((*_DVC, *arguments), cwd=workspace.root)
+    if finished.code != 0:
+        raise DVCError(f"dvc {' '.join(arguments)}: {_last_words(finished)}")
+    return finished.lines
+
+
+def _failure(stage: str, finished: processes.Finished, hint: str) -> Exception:
+    """What a failed reproduction means; DVC reports the command's exit code in its last words."""
+    last = _last_words(finished)
+    ended = re.search(r"exited with (-?\d+)$", last)
+    if ended is None:
+        return DVCError(f"{stage}: {last or f'dvc ended with {finished.code}'}; {hint}")
+    code = int(ended.group(1))
+    own = [line for line in finished.lines if line.startswith(_ERROR)]
+    if code == 2 and own:
+        return UserError(own[-1].removeprefix(_ERROR))
+    before = [line for line in finished.lines if line.strip() and not line.endswith(last)]
+    return StageFailed(stage, code, f"{before[-1] if before else last}; {hint}")
+
+
+def _last_words(finished: processes.Finished) -> str:
+    """What DVC says failed: its last error, else (a dvc.yaml that it cannot read) how it begins."""
+    said = [line.strip() for line in finished.lines if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
+    return (errors[-1:] or said[:1] or [""])[0]

@@ -1,0 +1,86 @@
+"""The run commit: the tree of a run as a commit of its own, beside the person's branch."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from keyslice.config import Workspace
+from keyslice.errors import UserError
+from keyslice.versioning import processes
+
+RUNS = "refs/keyslice/runs"
+
+# The machine commits, not the person: no name needs to be configured, and who approved what is
+# not told by a commit.
+_IDENTITY = {
+    f"GIT_{role}_{what}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Keyslice"), ("EMAIL", "keyslice@localhost"))
+}
+
+
+def run_commit(workspace: Workspace, run_id: str, message: str) -> str:
+    """Write the tree as it is (tracked files, and untracked ones that git does not ignore) as the
+    commit refs/keyslice/runs/<run_id>; returns its sha.
+
+    Branch, HEAD, index and working tree stay as they are. The parent is HEAD where there is one.
+    A run has one commit: asked again, the first one is returned.
+
+    Raises:
+        UserError: the workspace is no git repository, or git cannot read its tree.
+    """
+    root, ref = workspace.root, f"{RUNS}/{run_id}"
+    _git(root, "check-ref-format", ref)
+    known = _revision(root, ref)
+    if known:
+        return known
+    head = _revision(root, "HEAD")
+    current = root / _git(root, "rev-parse", "--git-path", "index")
+    with tempfile.TemporaryDirectory(prefix="keyslice-") as folder:
+        index = Path(folder) / "index"
+        if current.is_file():
+            # From the person's index: files tracked though ignored stay in. With its times, or git
+            # would trust entries that it knows to be too young.
+            shutil.copy2(current, index)
+        own = {"GIT_INDEX_FILE": str(index)}
+        _git(root, "add", "--all", ":/", environment=own)
+        tree = _git(root, "write-tree", environment=own)
+    parent = ["-p", head] if head else []
+    commit = _git(root, "commit-tree", tree, *parent, "-m", message, environment=_IDENTITY)
+    _git(root, "update-ref", ref, commit, "")  # "": fails if another run has written it meanwhile
+    return commit
+
+
+def _revision(root: Path, name: str) -> str | None:
+    """The commit that `name` stands for, or None."""
+    answer = _run(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    return answer.stdout.strip() or None
+
+
+def _git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    answer = _run(root, *arguments, environment=environment)
+    if answer.returncode != 0:
+        raise UserError(
+            answer.stderr.strip() or f"exit code {answer.returncode}",
+            where=f"git {arguments[0]}",
+            rule="a run is recorded as a git commit",
+            remedy="run in a git clone",
+        )
+    return answer.stdout.strip()
+
+
+def _run(
+    root: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=root,
+        env=processes.environment() | dict(environment or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )

@@ -1,0 +1,172 @@
+"""Child processes: each leads its own group, so that ending it ends whatever it started."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+GRACE = 10.0
+"""Seconds that a group has between the request to end and its end by force."""
+TAIL = 200
+"""Last lines of output that are kept in memory."""
+
+# git and DVC set these for their own children; inherited, they would point at another repository.
+_FOREIGN = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX", "DVC_ROOT", "DVC_STAGE")
+
+
+class ChildrenEndedError(RuntimeError):
+    """No child can be started: those of this work have been ended."""
+
+
+@dataclass
+class _Family:
+    """The children of one piece of work, whichever threads it runs in."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    running: set["subprocess.Popen[str]"] = field(default_factory=set)
+    closed: bool = False
+
+
+_family: ContextVar[_Family] = ContextVar("family", default=_Family())  # noqa: B039 - shared on purpose
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a child ended."""
+
+    code: int
+    """Its exit status; negative: the signal that ended it."""
+    lines: tuple[str, ...]
+    """The last lines of its standard output and standard error, in the order they came."""
+
+
+def environment() -> dict[str, str]:
+    """What a child sees: this environment's commands first on PATH, and nothing phones home."""
+    values = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    # Not resolved: in a virtual environment the interpreter is a link out of it.
+    commands = str(Path(sys.executable).parent)
+    return values | {
+        "PATH": os.pathsep.join([commands, values.get("PATH", os.defpath)]),
+        "PYTHONUNBUFFERED": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "DO_NOT_TRACK": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+
+
+def run(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Finished:
+    """Run `command` to its end, its output line by line to the file `log` and to `on_line`.
+
+    Whatever leaves this function early, KeyboardInterrupt included, ends the child's whole group.
+
+    Raises:
+        ChildrenEndedError: the surrounding `children` block has been left.
+    """
+    family = _family.get()
+    tail: deque[str] = deque(maxlen=TAIL)
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    with Path(log or os.devnull).open("a", encoding="utf-8") as sink:
+        with family.lock:
+            if family.closed:
+                raise ChildrenEndedError(f"{command[0]} was not started")
+            process = _start(command, cwd)
+            family.running.add(process)
+        output = process.stdout
+        assert output is not None
+        try:
+            for raw in output:
+                sink.write(raw)
+                sink.flush()
+                line = raw.rstrip("\n")
+                tail.append(line)
+                if on_line is not None:
+                    on_line(line)
+            process.wait()
+        finally:
+            if process.poll() is None:
+                _end_group(process)
+            output.close()
+            with family.lock:
+                family.running.discard(process)
+    return Finished(process.returncode, tuple(tail))
+
+
+@contextmanager
+def children() -> Iterator[None]:
+    """End, when the block is left, every child started within it that still runs.
+
+    That holds for all threads that run in a copy of the block's context. Where work waits in a
+    queue for a thread, it can start no child afterwards.
+    """
+    family = _Family()
+    token = _family.set(family)
+    try:
+        yield
+    finally:
+        _family.reset(token)
+        with family.lock:
+            family.closed = True
+            left = list(family.running)
+        for process in left:
+            _signal_group(process.pid, signal.SIGTERM)  # all at once: they end side by side
+        for process in left:
+            _end_group(process)
+
+
+def _start(command: Sequence[str], cwd: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def _end_group(process: "subprocess.Popen[str]") -> None:
+    """Ask the group to end, then end it; returns when none of it is left running."""
+    _signal_group(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    try:
+        while _alive(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:  # a second Ctrl-C cuts the grace short, and nothing survives it
+        _signal_group(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=GRACE)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def _alive(group: int) -> bool:
+    """Whether a process of the group still runs; a zombie does not."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False

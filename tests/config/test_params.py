@@ -1,0 +1,125 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from keyslice.config import SAMPLER_SETTINGS, Params, StageSettings, load
+from keyslice.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def values():
+    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def complaint(values, tmp_path):
+    """`complaint(change)`: what is said of the settings after `change` was made to them."""
+
+    def say(change):
+        changed = copy.deepcopy(values)
+        change(changed)
+        file = tmp_path / "params.yaml"
+        file.write_text(yaml.safe_dump(changed), encoding="utf-8")
+        with pytest.raises(UserError) as caught:
+            load(file)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return say
+
+
+def test_the_settings_that_ship_hold():
+    params = load(ROOT / "params.yaml")
+    assert {v.sampler for v in params.variants.values()} == set(SAMPLER_SETTINGS)
+    assert params.candidates("adrenal") == ("uniform", "nonempty", "dps", "adps", "das")
+
+
+def test_every_setting_that_ships_is_the_default_or_an_override():
+    params = load(ROOT / "params.yaml")
+    defaults = Params(datasets=params.datasets, variants=params.variants)
+    assert params == defaults
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("variants.das.keep", 1.5, "variants.das.keep: 1.5: Input should be less than or equal"),
+        ("variants.das.keep", 0, "variants.das.keep: 0: Input should be greater than 0"),
+        ("variants.das.keep", "half", "variants.das.keep: 'half': Input should be a valid number"),
+        ("variants.das.kep", 0.5, "unknown key 'kep'; did you mean 'keep'?"),
+        ("variants.das.sampler", "dass", "unknown sampler 'dass'; did you mean 'das'?"),
+        ("variants.full.keep", 0.5, "the sampler full keeps every frame"),
+        ("variants.das.settings", {"head": 3}, "variants.das.settings.head: unknown key 'head'"),
+        ("variants.das.settings", {"heads": 0}, "variants.das.settings.heads: 0: Input should be"),
+        ("variants.das.train", {"epochs": 0}, "variants.das.train.epochs: 0: Input should be"),
+        ("datasets.adrenal.train", {"epoch": 3}, "datasets.adrenal.train.epoch: unknown key"),
+        ("datasets.adrenal.flag", "adrenal", "datasets.adrenal.flag: 'adrenal': Input should be"),
+        ("datasets.adrenal.source", "medmist", "'medmist' found using 'source' does not match"),
+        ("datasets.adrenal.classes", ["one"], "datasets.adrenal.classes: ['one']: Tuple should"),
+        ("datasets.adrenal.classes", ["a", "a"], "each class may be named once"),
+        ("datasets.adrenal.split", {"train": 0.9}, "the three shares must be above 0 and add up"),
+        ("datasets.adrenal.siz", 64, "datasets.adrenal.siz: unknown key 'siz'; did you mean 'size'"),
+        ("datasets.Adrenal", {}, "String should match pattern"),
+        ("trian", {}, "trian: unknown key 'trian'; did you mean 'train'?"),
+        ("train.learning_rate", "1e-3", "train.learning_rate: '1e-3': Input should be a valid"),
+        ("train.seeds", [1, 1], "each seed may be named once"),
+        ("train.seeds", [], "train.seeds"),
+        ("train.batch_size", True, "train.batch_size: True: Input should be a valid integer"),
+        ("compare.references", ["ful"], "unknown variant 'ful'; did you mean 'full'?"),
+        ("compare.candidates", ["unifom"], "unknown variant 'unifom'; did you mean 'uniform'?"),
+        ("prepare.intensity_percentiles", [9, 1], "the lower percentile must be below the upper"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_rule(complaint, key, value, said):
+    def change(values):
+        *parents, last = key.split(".")
+        for parent in parents:
+            values = values[parent]
+        values[last] = value
+
+    assert said in complaint(change)
+
+
+def test_a_missing_key_is_named(complaint):
+    said = complaint(lambda values: values["datasets"]["adrenal"].pop("classes"))
+    assert "datasets.adrenal.classes: is missing" in said
+
+
+def test_a_file_that_is_no_yaml_is_one_line(tmp_path):
+    (tmp_path / "params.yaml").write_text("train: [1,", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^params\.yaml: not YAML[^\n]*$"):
+        load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "[]"])
+def test_an_empty_file_is_told(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"params\.yaml: is empty"):
+        load(tmp_path / "params.yaml")
+
+
+def test_a_variant_overrides_a_dataset_which_overrides_the_section(values):
+    values["train"]["epochs"] = 11
+    values["datasets"]["adrenal"]["train"] = {"epochs": 22, "patience": 2}
+    values["variants"]["das"]["train"] = {"epochs": 33}
+    params = Params.model_validate(values)
+    assert params.stage("vessel", "full").train.epochs == 11
+    assert params.stage("adrenal", "full").train.epochs == 22
+    assert params.stage("adrenal", "das").train.epochs == 33
+    assert params.stage("adrenal", "das").train.patience == 2
+
+
+def test_stage_settings_survive_json(values):
+    stage = Params.model_validate(values).stage("adrenal", "das")
+    assert StageSettings.model_validate_json(stage.model_dump_json()) == stage
+    assert "heads" in stage.model_dump()["sampler_settings"]
+
+
+@pytest.mark.parametrize("ask", ["dataset", "variant"])
+def test_an_unknown_name_is_answered_with_the_nearest(values, ask):
+    with pytest.raises(UserError, match="unknown .*did you mean"):
+        getattr(Params.model_validate(values), ask)("vesel" if ask == "dataset" else "unifrm")

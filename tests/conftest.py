@@ -1,0 +1,56 @@
+"""Shared by all tests: settings of a small network, and no telemetry."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# Examples are the same in every run, and a slow machine is no failure.
+settings.register_profile("keyslice", deadline=None, derandomize=True)
+settings.load_profile("keyslice")
+
+# Before any library reads them.
+os.environ.update(
+    MLFLOW_DISABLE_TELEMETRY="true",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    DVC_NO_ANALYTICS="1",
+    HF_HUB_OFFLINE="1",
+)
+
+from keyslice.config import (
+    SAMPLER_SETTINGS,
+    Backbone,
+    Evaluate,
+    Model,
+    Prepare,
+    StageSettings,
+    Train,
+)
+
+TINY_BACKBONE = "test_resnet"  # timm's smallest: a whole network in half a megabyte
+
+
+@pytest.fixture
+def stage_settings() -> Callable[..., StageSettings]:
+    """`stage_settings("das", keep=0.5, epochs=2, …)`: a variant with a tiny backbone."""
+
+    def make(
+        sampler: str, *, keep: float = 0.5, image_size: int = 32, **train: Any
+    ) -> StageSettings:
+        return StageSettings(
+            dataset="tiny",
+            classes=("no", "yes"),
+            variant=sampler,
+            sampler=sampler,
+            keep=1.0 if sampler == "full" else keep,
+            sampler_settings=SAMPLER_SETTINGS[sampler](),
+            prepare=Prepare(image_size=image_size),
+            backbone=Backbone(name=TINY_BACKBONE, weights="none"),
+            model=Model(attention_width=8, hidden_width=8),
+            train=Train.model_validate({"seeds": (0,), "device": "cpu", **train}),
+            evaluate=Evaluate(),
+        )
+
+    return make

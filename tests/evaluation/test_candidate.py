@@ -1,0 +1,72 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from keyslice.config import Evaluate
+from keyslice.evaluation.candidate import choose
+from keyslice.evaluation.comparison import assess_all
+from keyslice.evaluation.intervals import Estimate
+from keyslice.evaluation.summary import Assessment
+
+
+def assessment(values, macs, error=0.02):
+    """With the given AUC by seed; the standard error of their mean is `error`."""
+    values = np.array(values, dtype=float)
+    draws = np.array([-1.0, 1.0]) * error / np.sqrt(2)
+    seeds = tuple(range(len(values)))
+    figures = pd.DataFrame({"macs": [float(macs)] * len(values)}, index=seeds)
+    return Assessment({"auc": Estimate(seeds, values, values[:, None] + draws)}, figures)
+
+
+VALIDATION = {
+    "best": assessment([0.90, 0.90], macs=100),
+    "close": assessment([0.88, 0.89], macs=50),
+    "far": assessment([0.70, 0.99], macs=10),
+    "outside": assessment([0.99, 0.99], macs=1),
+}
+
+
+def test_the_cheapest_within_one_standard_error_is_taken():
+    chosen = choose(VALIDATION, ("best", "close", "far"), 1)
+    assert (chosen.variant, chosen.macs) == ("close", 50)
+    assert chosen.standard_error == pytest.approx(0.02)
+
+
+def test_its_best_seed_on_validation_is_taken():
+    chosen = choose(VALIDATION, ("best", "close", "far"), 1)
+    assert (chosen.seed, chosen.validation_auc) == (1, 0.89)
+
+
+def test_within_nothing_the_best_is_taken():
+    assert choose(VALIDATION, ("best", "close", "far"), 0).variant == "best"
+
+
+def test_a_variant_that_is_no_candidate_has_no_say():
+    assert choose(VALIDATION, ("close", "far"), 0).variant == "close"
+
+
+def test_of_equally_cheap_ones_the_better_is_taken():
+    equal = {"a": assessment([0.89], macs=5), "b": assessment([0.90], macs=5)}
+    assert choose(equal, ("a", "b"), 1).variant == "b"
+
+
+def test_the_reason_names_who_was_close_and_why_it_won():
+    reason = choose(VALIDATION, ("best", "close", "far"), 1).reason
+    assert "best, close" in reason
+    assert "The cheapest of these is close" in reason
+
+
+def test_test_exams_have_no_say(make):
+    results = {"a": make(skill=1.0), "b": make(skill=1.2, noise=1)}
+    settings = Evaluate(resamples=100)
+    before = choose(assess_all(results, "validation", settings), ("a", "b"), 1)
+    for table in results.values():
+        test = table["split"] == "test"
+        table.loc[test, "probabilities"] = table.loc[test, "probabilities"].map(lambda p: p[::-1])
+        table.loc[test, "macs"] *= 1000
+    assert choose(assess_all(results, "validation", settings), ("a", "b"), 1) == before
+
+
+def test_without_candidates_there_is_no_choice():
+    with pytest.raises(ValueError, match="no candidate"):
+        choose(VALIDATION, (), 1)

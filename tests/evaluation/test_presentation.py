@@ -1,0 +1,69 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from keyslice.config import Evaluate, Variant
+from keyslice.evaluation.comparison import assess_all, compare
+from keyslice.evaluation.presentation import cells, difference, markdown, spread, terminal
+
+VARIANTS = {
+    "full": Variant(sampler="full"),
+    "uniform": Variant(sampler="uniform", keep=0.5),
+    "a_variant_with_a_long_name": Variant(sampler="das", keep=0.5),
+}
+
+
+@pytest.fixture
+def table(make):
+    results = {name: make(noise=number) for number, name in enumerate(VARIANTS)}
+    test = assess_all(results, "test", Evaluate(resamples=50))
+    return compare(test, VARIANTS, ("full", "uniform"), 0.95, None)
+
+
+def test_a_mean_of_one_seed_has_no_spread():
+    assert spread(pd.Series({"auc_mean": 0.5, "auc_sd": np.nan}), "auc") == "0.500"
+
+
+def test_a_difference_carries_signs_and_interval():
+    row = pd.Series({"d": -0.01, "d_low": -0.03, "d_high": 0.02})
+    assert difference(row, "d") == "−0.010 (−0.030 to +0.020)"
+
+
+def test_columns_without_any_value_are_left_out(table):
+    assert "published AUC" not in cells(table, ("full",))
+    assert "hit rate" in cells(table, ("full",))
+
+
+def test_markdown_has_a_row_per_variant_of_equal_width(table):
+    lines = markdown(table, ("full", "uniform")).splitlines()
+    assert len(lines) == 2 + len(VARIANTS)
+    assert len({line.count("|") for line in lines}) == 1
+    assert not any(line.endswith(" ") for line in lines)
+
+
+def shown(view):
+    buffer = io.StringIO()
+    Console(file=buffer, width=80, color_system=None).print(view)
+    return buffer.getvalue().splitlines()
+
+
+def test_the_terminal_table_fits_80_columns_uncut(table):
+    lines = shown(terminal(table, "full", "a_variant_with_a_long_name"))
+    assert max(map(len, lines)) <= 80
+    for row, line in zip(table.itertuples(), lines[1:], strict=True):
+        assert f"{row.auc_mean:.3f} ± {row.auc_sd:.3f}" in line
+        assert line.rstrip().endswith("%")
+
+
+def test_the_candidate_is_marked(table):
+    marked = [line for line in shown(terminal(table, "full", "uniform")) if "◀" in line]
+    assert [line.split()[0] for line in marked] == ["uniform"]
+
+
+def test_a_table_read_back_from_its_file_looks_the_same(table, tmp_path):
+    table.to_csv(tmp_path / "comparison.csv", index=False)
+    again = pd.read_csv(tmp_path / "comparison.csv")
+    assert shown(terminal(again, "full", None)) == shown(terminal(table, "full", None))

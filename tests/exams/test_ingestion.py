@@ -1,0 +1,351 @@
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from keyslice.config import FolderDataset, PhantomDataset
+from keyslice.errors import UserError
+from keyslice.exams import ingestion, manifest
+from keyslice.exams.exam import exam_id, exam_path, load
+from keyslice.exams.ingestion import ingest
+from keyslice.exams.nifti import read
+from keyslice.exams.pseudonym import KEY_VARIABLE, create_key
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def _quarantine(workspace) -> list[dict[str, str]]:
+    path = workspace.quarantine("ward")
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _table(workspace):
+    return manifest.read(workspace.manifest("ward"))
+
+
+def _accounted(report) -> bool:
+    parts = (report.accepted, report.present, report.duplicates, report.left_out)
+    return report.found == sum(parts) + report.quarantined
+
+
+def test_every_exam_is_stored_as_read_and_listed(workspace, dataset, ward):
+    report = ingest(workspace, "ward", dataset)
+    assert (report.found, report.accepted, report.batch) == (12, 12, "0001")
+    table = _table(workspace).set_index("exam_id")
+    for name, _, label in ward:
+        frames = read(workspace.inbox("ward") / name).frames
+        row = table.loc[exam_id(frames)]
+        assert (load(exam_path(workspace.exams("ward"), str(row.name))).frames == frames).all()
+        assert row["label"] == label
+        assert (row["frames"], row["height"], row["width"]) == frames.shape
+        assert (row["frame_spacing"], row["row_spacing"]) == (4.0, 1.0)
+    assert yaml.safe_load(workspace.ingested.read_text()) == {"ingested": ["ward"]}
+
+
+def test_no_original_name_or_patient_id_enters_a_file_but_the_quarantine_list(
+    workspace, dataset, write_exam, write_table
+):
+    rows = [(f"doe_{n}.nii", f"ID-{n:04}", "yes" if n % 2 else "no") for n in range(6)]
+    for seed, (name, _, _) in enumerate(rows):
+        write_exam(name, seed)
+    write_table(rows)
+    ingest(workspace, "ward", dataset)
+    written = _files(workspace.exams("ward")) | _files(workspace.state)
+    assert not any(b"doe_" in content or b"ID-0" in content for content in written.values())
+    assert not any("doe" in name for name in written)
+
+
+def test_an_unchanged_source_changes_no_byte(workspace, dataset, ward):
+    ingest(workspace, "ward", dataset)
+    before = _files(workspace.data), _files(workspace.state)
+    times = {p: p.stat().st_mtime_ns for p in workspace.exams("ward").iterdir()}
+    report = ingest(workspace, "ward", dataset)
+    assert (report.present, report.accepted, report.batch) == (12, 0, None)
+    assert (_files(workspace.data), _files(workspace.state)) == before
+    assert {p: p.stat().st_mtime_ns for p in workspace.exams("ward").iterdir()} == times
+
+
+def test_new_exams_form_a_new_batch_and_move_nobody(
+    workspace, dataset, ward, write_exam, write_table
+):
+    ingest(workspace, "ward", dataset)
+    before = _table(workspace).set_index("exam_id")
+    write_exam("late.nii", 100)
+    write_table([*ward, ("late.nii", "001", "yes")])
+    report = ingest(workspace, "ward", dataset)
+    after = _table(workspace).set_index("exam_id")
+    assert (report.accepted, report.present, report.batch) == (1, 12, "0002")
+    kept = after.loc[before.index]
+    assert kept.equals(before)
+    (new,) = after.drop(before.index).itertuples()
+    same_patient = before[before["patient"] == new.patient]
+    assert new.split == same_patient["split"].iloc[0]
+
+
+def test_exams_that_left_the_source_stay(workspace, dataset, ward, write_exam, write_table):
+    ingest(workspace, "ward", dataset)
+    for name, _, _ in ward:
+        (workspace.inbox("ward") / name).unlink()
+    write_exam("late.nii", 100)
+    write_table([("late.nii", "099", "yes")])
+    report = ingest(workspace, "ward", dataset)
+    assert (report.found, report.accepted) == (1, 1)
+    assert len(_table(workspace)) == 13
+
+
+def test_the_same_content_twice_is_one_exam(workspace, dataset, ward, write_exam, write_table):
+    write_exam("copy.nii.gz", 0)
+    write_table([*ward, ("copy.nii.gz", "000", "no")])
+    report = ingest(workspace, "ward", dataset)
+    assert (report.found, report.accepted, report.duplicates) == (13, 12, 1)
+
+
+def test_the_same_pixels_under_two_patients_are_both_quarantined(
+    workspace, dataset, ward, write_exam, write_table
+):
+    write_exam("copy.nii", 0)
+    write_table([*ward, ("copy.nii", "123", "no")])
+    report = ingest(workspace, "ward", dataset)
+    assert (report.accepted, report.quarantined) == (11, 2)
+    assert [row["file"] for row in _quarantine(workspace)] == ["0.nii", "copy.nii"]
+    assert _accounted(report)
+
+
+def test_an_exam_accepted_earlier_is_quarantined_with_the_one_that_contradicts_it(
+    workspace, dataset, ward, write_exam, write_table
+):
+    ingest(workspace, "ward", dataset)
+    write_exam("copy.nii", 0)
+    write_table([*ward, ("copy.nii", "123", "no")])
+    report = ingest(workspace, "ward", dataset)
+    assert (report.removed, report.quarantined, report.present) == (1, 2, 11)
+    assert len(_table(workspace)) == 11
+    assert len(list(workspace.exams("ward").glob("*.npz"))) == 11
+    again = _files(workspace.data)
+    assert ingest(workspace, "ward", dataset).quarantined == 2
+    assert _files(workspace.data) == again
+
+
+def test_a_settled_conflict_lets_the_exam_in_again(
+    workspace, dataset, ward, write_exam, write_table
+):
+    write_exam("copy.nii", 0)
+    write_table([*ward, ("copy.nii", "123", "no")])
+    ingest(workspace, "ward", dataset)
+    write_table([*ward, ("copy.nii", "000", "no")])
+    report = ingest(workspace, "ward", dataset)
+    assert (report.accepted, report.duplicates, report.quarantined) == (1, 1, 0)
+    assert not workspace.quarantine("ward").exists()
+
+
+def test_a_conflict_with_a_file_that_is_gone_stands_until_its_lines_are_removed(
+    workspace, dataset, ward, write_exam, write_table
+):
+    ingest(workspace, "ward", dataset)
+    (workspace.inbox("ward") / "0.nii").unlink()
+    write_exam("copy.nii", 0)
+    write_table([*ward[1:], ("copy.nii", "123", "no")])
+    for _ in range(2):
+        assert ingest(workspace, "ward", dataset).quarantined == 1
+        assert len(_table(workspace)) == 11
+        assert len(_quarantine(workspace)) == 2
+    workspace.quarantine("ward").unlink()
+    assert ingest(workspace, "ward", dataset).accepted == 1
+
+
+def test_the_same_pixels_with_two_labels_are_both_quarantined(
+    workspace, dataset, ward, write_exam, write_table
+):
+    write_exam("copy.nii", 0)
+    write_table([*ward, ("copy.nii", "000", "yes")])
+    assert ingest(workspace, "ward", dataset).quarantined == 2
+    assert {row["kind"] for row in _quarantine(workspace)} == {"two_labels"}
+
+
+def test_a_changed_label_is_taken_over_and_changes_nothing_else(
+    workspace, dataset, ward, write_table
+):
+    ingest(workspace, "ward", dataset)
+    before = _table(workspace)
+    write_table([("0.nii", "000", "yes"), *ward[1:]])
+    report = ingest(workspace, "ward", dataset)
+    after = _table(workspace)
+    assert report.relabelled == 1
+    assert (before["label"] != after["label"]).sum() == 1
+    assert after.drop(columns="label").equals(before.drop(columns="label"))
+
+
+def test_a_damaged_file_is_quarantined_and_the_others_go_on(workspace, dataset, ward):
+    path = workspace.inbox("ward") / "7.nii"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:400])
+    report = ingest(workspace, "ward", dataset)
+    assert (report.accepted, report.quarantined) == (11, 1)
+    (row,) = _quarantine(workspace)
+    assert row["file"] == "7.nii"
+    assert "truncated" in row["reason"]
+    path.write_bytes(whole)
+    assert ingest(workspace, "ward", dataset).accepted == 1
+    assert _quarantine(workspace) == []
+
+
+def test_an_exam_file_without_a_line_is_quarantined(workspace, dataset, ward, write_exam):
+    write_exam("extra.nii", 50)
+    report = ingest(workspace, "ward", dataset)
+    assert (report.found, report.quarantined) == (13, 1)
+    assert _accounted(report)
+
+
+def test_informative_frames_are_kept_and_checked(workspace, dataset, ward, write_table):
+    columns = ("file", "patient_id", "label", "informative")
+    write_table([(*ward[0], "5"), *((*row, "4 2") for row in ward[1:])], columns)
+    report = ingest(workspace, "ward", dataset)
+    assert report.quarantined == 1
+    assert _table(workspace)["informative"].tolist() == [[2, 4]] * 11
+
+
+@pytest.mark.parametrize("place", ["_number_batch", "_sweep", "_list_dataset"])
+def test_an_ingestion_cut_off_anywhere_is_completed_by_the_next(
+    workspace, dataset, ward, write_exam, write_table, monkeypatch, place
+):
+    ingest(workspace, "ward", dataset)
+    first = _files(workspace.exams("ward"))
+    write_exam("late.nii", 100)
+    write_exam("copy.nii", 0)
+    rows = [*ward, ("late.nii", "100", "yes"), ("copy.nii", "123", "no")]
+    write_table(rows)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr(ingestion, place, killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(workspace, "ward", dataset)
+    if place == "_number_batch":
+        assert workspace.manifest("ward").read_bytes() == first["manifest.parquet"]
+    ingest(workspace, "ward", dataset)
+    completed = _files(workspace.exams("ward"))
+
+    undisturbed = dataclasses.replace(workspace, root=workspace.root.with_name("undisturbed"))
+    elsewhere = dataset.model_copy(update={"path": str(workspace.inbox("ward"))})
+    late = [workspace.inbox("ward") / name for name in ("late.nii", "copy.nii")]
+    write_table(ward)
+    for path in late:
+        path.rename(workspace.root / path.name)
+    ingest(undisturbed, "ward", elsewhere)
+    for path in late:
+        (workspace.root / path.name).rename(path)
+    write_table(rows)
+    ingest(undisturbed, "ward", elsewhere)
+    assert _files(undisturbed.exams("ward")) == completed
+
+
+def test_a_refused_source_leaves_the_dataset_as_it_was(
+    workspace, dataset, ward, write_exam, write_table
+):
+    write_table([row for row in ward if row[2] == "no"])
+    with pytest.raises(UserError, match="all exams have one label"):
+        ingest(workspace, "ward", dataset)
+    assert not workspace.exams("ward").exists()
+    assert not workspace.ingested.exists()
+
+
+def test_nothing_but_damaged_files_is_refused_and_says_where_the_reasons_are(
+    workspace, dataset, ward
+):
+    for name, _, _ in ward:
+        (workspace.inbox("ward") / name).write_bytes(b"")
+    with pytest.raises(UserError, match="no exam is left.*data/quarantine/ward.csv"):
+        ingest(workspace, "ward", dataset)
+    assert len(_quarantine(workspace)) == 12
+
+
+@pytest.mark.parametrize("rare", ["refuse", "leave_out"])
+def test_a_class_of_two_patients_is_refused_or_left_out(
+    workspace, ward, write_exam, write_table, rare
+):
+    dataset = FolderDataset(
+        source="folder", classes=("no", "yes", "odd"), identifiers="public", rare_classes=rare
+    )
+    write_exam("20.nii", 20)
+    write_exam("21.nii", 21)
+    write_table([*ward, ("20.nii", "20", "odd"), ("21.nii", "21", "odd")])
+    if rare == "refuse":
+        with pytest.raises(UserError, match=r"class 'odd' has 2 patients.*rare_classes: leave_out"):
+            ingest(workspace, "ward", dataset)
+        return
+    report = ingest(workspace, "ward", dataset)
+    assert (report.accepted, report.left_out) == (12, 2)
+    assert set(_table(workspace)["label"]) == {"no", "yes"}
+    write_exam("22.nii", 22)
+    rows = [(f"{n}.nii", f"{n}", "odd") for n in (20, 21, 22)]
+    write_table([*ward, *rows])
+    assert ingest(workspace, "ward", dataset).accepted == 3
+
+
+def test_official_splits_are_taken(workspace, dataset, ward, write_table):
+    splits = ["train"] * 6 + ["val"] * 4 + ["test"] * 2
+    rows = [(*row, split) for row, split in zip(ward, splits, strict=True)]
+    write_table(rows, ("file", "patient_id", "label", "split"))
+    ingest(workspace, "ward", dataset)
+    counts = _table(workspace)["split"].value_counts().to_dict()
+    assert counts == {"train": 6, "validation": 4, "test": 2}
+
+
+def test_an_official_split_other_than_the_settled_one_is_refused(
+    workspace, dataset, ward, write_table
+):
+    ingest(workspace, "ward", dataset)
+    write_table([(*row, "train") for row in ward], ("file", "patient_id", "label", "split"))
+    before = _files(workspace.data)
+    with pytest.raises(UserError, match="listed in train, its patient is settled in"):
+        ingest(workspace, "ward", dataset)
+    assert _files(workspace.data) == before
+
+
+def test_what_a_dataset_is_made_of_does_not_change(workspace, dataset, ward):
+    ingest(workspace, "ward", dataset)
+    changed = dataset.model_copy(update={"slice_axis": 0})
+    with pytest.raises(UserError, match=r"datasets\.ward\.slice_axis: was 'auto'.*and is 0"):
+        ingest(workspace, "ward", changed)
+
+
+def test_another_key_is_refused(workspace, ward, tmp_path, monkeypatch):
+    dataset = FolderDataset(source="folder", classes=("no", "yes"))
+    for name in ("one", "other"):
+        create_key(tmp_path / name)
+    monkeypatch.setenv(KEY_VARIABLE, str(tmp_path / "one"))
+    ingest(workspace, "ward", dataset)
+    monkeypatch.setenv(KEY_VARIABLE, str(tmp_path / "other"))
+    with pytest.raises(UserError, match="the key is not the one"):
+        ingest(workspace, "ward", dataset)
+
+
+def test_a_version_in_git_without_its_exams_is_not_started_anew(workspace, dataset, ward):
+    workspace.pointer("ward").parent.mkdir(parents=True)
+    workspace.pointer("ward").touch()
+    with pytest.raises(UserError, match=r"dvc pull data/exams/ward\.dvc"):
+        ingest(workspace, "ward", dataset)
+
+
+def test_phantoms_come_in_by_the_same_door(workspace):
+    dataset = PhantomDataset(
+        source="phantom", kind="volume", exams=12, classes=("healthy", "lesion")
+    )
+    report = ingest(workspace, "spots", dataset)
+    assert report.accepted == 12
+    table = manifest.read(workspace.manifest("spots"))
+    assert (table["informative"].str.len() > 0).equals(table["label"] == "lesion")
+    grown = dataset.model_copy(update={"exams": 16})
+    report = ingest(workspace, "spots", grown)
+    assert (report.present, report.accepted, report.batch) == (12, 4, "0002")
+    assert np.unique(table["patient"]).size == 6

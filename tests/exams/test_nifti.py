@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from keyslice.exams.nifti import read
+from keyslice.exams.source import UnreadableError
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def _save(path: Path, samples: np.ndarray, affine: np.ndarray = LPS) -> Path:
+    nib.save(nib.Nifti1Image(samples, affine, dtype=samples.dtype), path)
+    return path
+
+
+def test_axial_slices_stored_in_lps_come_as_they_are_seen(tmp_path: Path):
+    frames = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    exam = read(_save(tmp_path / "e.nii", frames.transpose(2, 1, 0)))
+    assert (exam.frames == frames).all()
+
+
+@pytest.mark.parametrize("flips", [(-1, 1, 1), (1, 1, -1), (1, -1, -1)])
+def test_the_stored_orientation_does_not_matter(tmp_path: Path, flips: tuple[int, ...]):
+    samples = np.arange(2 * 3 * 4, dtype=np.int16).reshape(4, 3, 2)
+    turned = samples[tuple(slice(None, None, flip) for flip in flips)]
+    affine = LPS @ np.diag([*flips, 1.0])
+    affine[:3, 3] = [
+        LPS[a, a] * (samples.shape[a] - 1) if flip < 0 else 0 for a, flip in enumerate(flips)
+    ]
+    one = read(_save(tmp_path / "a.nii", samples))
+    other = read(_save(tmp_path / "b.nii", turned, affine))
+    assert (one.frames == other.frames).all()
+
+
+def test_slices_run_along_the_axis_of_coarsest_spacing(tmp_path: Path):
+    exam = read(_save(tmp_path / "e.nii", np.zeros((4, 5, 6), np.uint8), np.diag([1, 3, 1, 1.0])))
+    assert exam.frames.shape == (5, 6, 4)
+    assert exam.spacing == (3.0, 1.0, 1.0)
+
+
+def test_slices_run_along_the_last_axis_where_none_is_clearly_coarsest(tmp_path: Path):
+    affine = np.diag([1.003, 1, 1, 1.0])
+    exam = read(_save(tmp_path / "e.nii", np.zeros((4, 5, 6), np.uint8), affine))
+    assert exam.frames.shape == (6, 5, 4)
+
+
+def test_a_given_slice_axis_is_taken(tmp_path: Path):
+    path = _save(tmp_path / "e.nii", np.zeros((4, 5, 6), np.uint8), np.diag([1, 3, 1, 1.0]))
+    assert read(path, 0).frames.shape == (4, 6, 5)
+
+
+def test_units_are_turned_into_millimetres(tmp_path: Path):
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.diag([1e-3, 1e-3, 5e-3, 1]))
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "e.nii.gz")
+    spacing = read(tmp_path / "e.nii.gz").spacing
+    assert spacing == pytest.approx((5, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("stored", "values", "kept"),
+    [
+        ("uint8", [0, 255], "uint8"),
+        ("int16", [-1024, 3071], "int16"),
+        ("int8", [-128, 127], "int16"),
+        ("uint16", [0, 4095], "int16"),
+        ("uint16", [0, 65535], "float32"),
+        ("int32", [-(2**24), 2**24], "float32"),
+        ("float32", [0.1, 1e30], "float32"),
+    ],
+)
+def test_samples_keep_their_values(tmp_path: Path, stored: str, values: list[float], kept: str):
+    samples = np.array([[values]], dtype=stored)
+    exam = read(_save(tmp_path / "e.nii", samples), 2)
+    assert exam.frames.dtype == kept
+    assert exam.frames.ravel().tolist() == samples.ravel().tolist()
+
+
+def test_the_headers_scaling_is_applied(tmp_path: Path):
+    path = _save(tmp_path / "e.nii", np.array([[[0, 4]]], np.int16))
+    content = bytearray(path.read_bytes())
+    content[112:120] = np.array([0.5, -1], "<f4").tobytes()  # the fields scl_slope and scl_inter
+    path.write_bytes(content)
+    exam = read(path, 2)
+    assert exam.frames.dtype == np.float32
+    assert exam.frames.ravel().tolist() == [-1.0, 1.0]
+
+
+def test_a_series_of_one_slice_is_a_video(tmp_path: Path):
+    frames = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    image = nib.Nifti1Image(frames.transpose(2, 1, 0)[:, :, None], LPS)
+    image.header.set_zooms((1, 1, 1, 0.04))
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, tmp_path / "e.nii")
+    exam = read(tmp_path / "e.nii")
+    assert (exam.frames == frames).all()
+    assert exam.frame_time == pytest.approx(40)
+    assert exam.spacing is None
+
+
+def test_colour_is_read_as_three_channels(tmp_path: Path):
+    colour = np.arange(4 * 3 * 2 * 3, dtype=np.uint8).reshape(4, 3, 2, 3)
+    records = colour.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    exam = read(_save(tmp_path / "e.nii", records))
+    assert (exam.frames == colour.transpose(2, 1, 0, 3)).all()
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.95])
+def test_a_truncated_file_is_unreadable_and_its_name_is_not_told(
+    tmp_path: Path, suffix: str, share: float
+):
+    rng = np.random.default_rng(0)
+    path = _save(tmp_path / f"Doe_John{suffix}", rng.integers(0, 255, (30, 30, 30), dtype=np.uint8))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UnreadableError) as error:
+        read(path)
+    assert "Doe" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        (np.zeros((3, 3, 3, 2), np.uint8), "neither a volume"),
+        (np.zeros((3, 3), np.uint8), "neither a volume"),
+        (np.full((3, 3, 3), np.nan, np.float32), "not finite"),
+        (np.full((3, 3, 3), 2**24 + 1, np.int32), "without loss"),
+        (np.zeros((3, 3, 3), np.complex64), "not supported"),
+    ],
+)
+def test_what_cannot_become_an_exam_says_why(tmp_path: Path, samples: np.ndarray, reason: str):
+    with pytest.raises(UnreadableError, match=reason):
+        read(_save(tmp_path / "e.nii", samples))

@@ -1,0 +1,43 @@
+"""One Prefect server for all tests of flows, and a tiny workspace whose stages take no time."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from keyslice import versioning
+from keyslice.config import Workspace
+from keyslice.ingest import Ingested
+
+TEMPLATE = Path(__file__).parents[1] / "tiny_workspace"
+
+
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A git and DVC workspace with one exam, not ingested yet; ingestion only records it."""
+    root = tmp_path / "workspace"
+    shutil.copytree(TEMPLATE, root)
+    (root / "ignored").rename(root / ".gitignore")
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    workspace = Workspace(root)
+    workspace.exams("tiny").mkdir(parents=True)
+    (workspace.exams("tiny") / "exam.npz").write_text("an exam")
+    workspace.state.mkdir()
+    monkeypatch.setattr("keyslice.ingest.ingest_dataset", _ingest)
+    monkeypatch.setattr("flows.tasks.LATENCY", ("true",))
+    return workspace
+
+
+def _ingest(workspace: Workspace, params: object, name: str) -> Ingested:
+    previous = versioning.version(workspace, name)
+    return Ingested(None, versioning.record_version(workspace, name), previous)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,132 @@
+"""The flow as a whole, once, on stages that take no time; see conftest and tests/tiny_workspace."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.entities import Run
+from rich.console import Console
+
+from flows import tasks
+from flows.chain import RetrainFailed, to_train
+from flows.retrain import run
+from keyslice import versioning
+from keyslice.config import Workspace
+from keyslice.errors import UserError
+from keyslice.registry import tags
+from keyslice.registry.mirror import Mirror
+from keyslice.registry.models import models
+
+NAMES = ("full", "uniform", "das")
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """What `run` sets stays within the test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def runs(workspace: Workspace) -> list[Run]:
+    mirror = Mirror(workspace, "tiny")
+    return list(mirror.client.search_runs([mirror.experiment]))
+
+
+def quiet() -> Console:
+    return Console(file=Path(os.devnull).open("w"))
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_failed_variant_stops_no_other_and_mending_it_completes_the_retraining(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAGE_FAILS", "uniform")
+    with pytest.raises(UserError, match=r"tiny, uniform: train\.learning_rate"):
+        run(workspace, ["tiny"], parallel=2, console=quiet())
+    for variant in ("full", "das"):
+        assert (workspace.results("tiny", variant) / "metrics.json").is_file()
+    [parent] = [one for one in runs(workspace) if one.data.tags[tags.KIND] == "retraining"]
+    assert parent.info.status == "FAILED"
+    assert models(workspace) == []
+
+    monkeypatch.delenv("STAGE_FAILS")
+    [done] = run(workspace, ["tiny"], parallel=2, console=quiet())
+    found = runs(workspace)
+    training = [one for one in found if one.data.tags[tags.KIND] == "training"]
+    assert len(training) == len(NAMES) * 2  # those of the variants that had succeeded are linked
+    assert versioning.stale(workspace, ["tiny"]) == []
+    complete = next(one for one in found if one.info.run_id == done.run_id)
+    commit = complete.data.tags[tags.COMMIT]
+    ended = versioning.run(["git", "ls-tree", "--name-only", commit], cwd=workspace.root)
+    assert "dvc.lock" in ended.lines
+    [model] = models(workspace)
+    assert (model.version, model.aliases) == (done.model_version, ("challenger",))
+
+    [again] = run(workspace, ["tiny"], console=quiet())
+    assert again == done
+    assert len(runs(workspace)) == len(found)
+    assert len(models(workspace)) == 1
+
+
+@pytest.mark.usefixtures("prefect")
+def test_ctrl_c_ends_the_stages_that_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes while both trainings run, one of which would never end."""
+    monkeypatch.setenv("STAGE_HANGS", "full")
+    begun = versioning.reproduce
+
+    def interrupting(workspace: Workspace, stage: str, **options: Any) -> versioning.Outcome:
+        if stage != "train@tiny-full":
+            return begun(workspace, stage, **options)
+
+        def hanging(line: str) -> None:
+            if line == "hanging":
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return begun(workspace, stage, on_line=hanging)
+
+    monkeypatch.setattr(versioning, "reproduce", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace, ["tiny"], parallel=1, console=quiet())
+    for pid in map(int, (workspace.state / "hanging").read_text().split()):
+        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+    assert not workspace.models("tiny", "das").exists()
+
+
+@given(st.sets(st.sampled_from(versioning.stage_names("a", NAMES))))
+def test_a_variant_is_trained_if_one_of_its_stages_is_stale(stale: set[str]) -> None:
+    chosen = to_train(stale, "a", NAMES)
+    assert [v for v in NAMES if v in chosen] == chosen
+    for variant in NAMES:
+        own = {f"train@a-{variant}", f"evaluate@a-{variant}"}
+        assert (variant in chosen) == bool(own & stale)
+
+
+@pytest.mark.parametrize(
+    ("error", "retried"),
+    [
+        (UserError("a mistake"), False),
+        (versioning.StageFailed("train@a-b", 1, "crashed"), False),
+        (versioning.ChildrenEndedError("ended"), False),
+        (versioning.DVCError("is locked"), True),
+        (OSError("no space left"), True),
+    ],
+)
+def test_only_what_may_go_away_by_itself_is_retried(error: Exception, retried: bool) -> None:
+    state = SimpleNamespace(result=lambda raise_on_failure: error)
+    assert tasks.worth_retrying(None, None, state) == retried
+
+
+def test_a_failure_names_each_part() -> None:
+    failed = RetrainFailed({"a, das": ValueError("x"), "b": UserError("y")})
+    assert str(failed) == "a, das: x; b: y"

@@ -1,0 +1,85 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from flows import due as module
+from flows.due import due
+from flows.environment import environment
+from flows.retrain import run
+from keyslice import versioning
+from keyslice.config import Workspace, load
+from keyslice.errors import UserError
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """What the modules below say, for the decision alone: up to date in every respect."""
+    said = {"version": "1.dir", "unchanged": True, "stale": [], "published": True}
+    monkeypatch.setattr(versioning, "version", lambda *_: said["version"])
+    monkeypatch.setattr(versioning, "stale", lambda *_: said["stale"])
+    monkeypatch.setattr(module, "source_unchanged", lambda *_: said["unchanged"])
+    monkeypatch.setattr(module, "published", lambda *_: said["published"])
+    return said
+
+
+def reasons(workspace: Workspace) -> list[str]:
+    return due(workspace, load(workspace.params), ["tiny"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "value", "reason"),
+    [
+        ("version", None, "tiny: not ingested yet"),
+        ("unchanged", False, "tiny: its source has changed"),
+        ("stale", ["train@tiny-das"], "tiny: out of date: train@tiny-das"),
+        ("published", False, "tiny: its results are not registered"),
+    ],
+)
+def test_each_reason_is_said(
+    workspace: Workspace, answers: dict, answer: str, value: object, reason: str
+) -> None:
+    answers[answer] = value
+    assert reasons(workspace) == [reason]
+
+
+def test_nothing_new_is_no_reason(workspace: Workspace, answers: dict) -> None:
+    assert reasons(workspace) == []
+
+
+def test_a_stale_stage_of_another_dataset_is_no_reason(workspace: Workspace, answers: dict) -> None:
+    answers["stale"] = ["train@other-das"]
+    assert reasons(workspace) == []
+
+
+def test_an_unknown_dataset_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(UserError, match="did you mean 'tiny'"):
+        due(workspace, load(workspace.params), ["tinny"])
+
+
+def test_the_decision_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, flows.due, flows.retrain\n"
+        "print({'prefect', 'mlflow', 'torch', 'pandas', 'dvc'} & set(sys.modules))"
+    )
+    root = Path(module.__file__).parents[1]
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "set()"
+
+
+def test_a_dataset_that_is_being_retrained_is_refused(workspace: Workspace) -> None:
+    path = workspace.lock("retrain-tiny")
+    path.parent.mkdir(parents=True)
+    with FileLock(path), pytest.raises(UserError, match="tiny is being retrained already"):
+        run(workspace, ["tiny"])
+
+
+def test_prefect_stays_in_the_workspace_and_phones_nobody(workspace: Workspace) -> None:
+    values = environment(workspace)
+    assert values["PREFECT_HOME"] == str(workspace.state / "prefect")
+    assert values["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert values["DO_NOT_TRACK"] == "1"

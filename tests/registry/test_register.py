@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from keyslice.config import Params, Workspace
+from keyslice.errors import UserError
+from keyslice.registry import tags
+from keyslice.registry.mirror import Mirror
+from keyslice.registry.models import download, models
+from keyslice.registry.register import register
+
+VARIANTS = ("full", "uniform", "das")
+
+
+@pytest.fixture
+def parent(workspace: Workspace) -> str:
+    mirror = Mirror(workspace, "tiny")
+    return mirror.complete(mirror.begin(), VARIANTS, "c0ffee")
+
+
+def test_the_candidate_becomes_the_challenger(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    made = register(workspace, params, "tiny", parent)
+    [listed] = models(workspace)
+    assert (listed.name, listed.version, listed.aliases) == ("tiny", 1, ("challenger",))
+    assert (listed.variant, listed.seed, listed.auc) == ("das", 1, 0.71)
+    assert made.tags[tags.COMMIT] == "c0ffee"
+    assert made.tags["keyslice.weights"] == tags.file_sha256(
+        workspace.models("tiny", "das") / "seed-1/model.safetensors"
+    )
+    assert made.tags["keyslice.retraining_run"] == parent
+
+
+def test_the_same_candidate_is_registered_once(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    versions = {register(workspace, params, "tiny", parent).version for _ in range(2)}
+    assert len(versions) == len(models(workspace)) == 1
+
+
+def test_other_weights_are_another_version_and_take_the_alias(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    register(workspace, params, "tiny", parent)
+    (workspace.models("tiny", "das") / "seed-1/model.safetensors").write_text("other")
+    register(workspace, params, "tiny", parent)
+    assert [one.aliases for one in models(workspace)] == [("challenger",), ()]
+
+
+def test_the_package_holds_no_code_and_no_pickle(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    register(workspace, params, "tiny", parent)
+    package = download(workspace, "tiny", "@challenger")
+    assert sorted(path.name for path in package.iterdir()) == ["model.safetensors", "package.json"]
+    stored = {path.name for path in package.parents[1].rglob("*") if path.is_file()}
+    assert stored - {"model.safetensors", "package.json"} == {
+        "MLmodel",
+        "conda.yaml",
+        "python_env.yaml",
+        "requirements.txt",
+    }
+
+
+def test_altered_weights_are_refused(workspace: Workspace, params: Params, parent: str) -> None:
+    register(workspace, params, "tiny", parent)
+    (download(workspace, "tiny", "1") / "model.safetensors").write_text("altered")
+    with pytest.raises(UserError, match="not those that were registered"):
+        download(workspace, "tiny", "1")
+
+
+@pytest.mark.parametrize("version", ["challenger", "3"])
+def test_asking_for_a_model_that_is_not_there_names_the_way_out(
+    workspace: Workspace, version: str
+) -> None:
+    with pytest.raises(UserError, match="keyslice retrain tiny"):
+        download(workspace, "tiny", version)
+
+
+def test_an_empty_workspace_lists_no_models_and_stays_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert models(Workspace(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dataset_without_comparison_cannot_be_registered(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    (workspace.comparison("tiny") / "candidate.json").unlink()
+    with pytest.raises(UserError, match="dvc repro compare@tiny"):
+        register(workspace, params, "tiny", parent)

@@ -1,0 +1,140 @@
+"""Attention-guided sampling: as the paper writes it, and mended."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyslice.config import SAMPLER_SETTINGS
+from keyslice.samplers import build
+from keyslice.samplers.attention import Temperature, head_similarity
+
+
+@pytest.fixture
+def frames():
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (8, 28, 1, 8, 8), generator=generator).float()
+    contrast = torch.rand(8, 28, 1, 1, 1, generator=generator)
+    return (frames * contrast).to(torch.uint8)
+
+
+LENGTHS = torch.full((8,), 28)
+
+
+def test_as_written_rows_draw_with_replacement():
+    # Flat attention, T = 28, k = 14: 28 (1 - (27/28)^14) = 11.17 distinct frames on average.
+    exams = 2000
+    frames = torch.zeros(exams, 28, 1, 4, 4, dtype=torch.uint8)
+    sampler = build("das_paper", 0.5, SAMPLER_SETTINGS["das_paper"]()).eval()
+    generator = torch.Generator().manual_seed(0)
+    selection = sampler(frames, torch.full((exams,), 28), generator=generator)
+    distinct = selection.distinct.double()
+    # Five standard errors: false-alarm rate 6e-7.
+    assert abs(distinct.mean() - 11.17) < 5 * distinct.std() / exams**0.5 + 0.005
+
+
+def test_as_written_the_ranking_is_that_of_the_variance(make, frames):
+    # Scales so large that noise hardly counts: every row takes the frame of most variance.
+    sampler = make("das_paper").eval()
+    with torch.no_grad():
+        for parameter in sampler.scales.parameters():
+            parameter.abs_().mul_(100)
+    selection = sampler(frames, LENGTHS, generator=torch.Generator().manual_seed(0))
+    most = frames[:, :, :, ::2, ::2].float().var((2, 3, 4)).argmax(1)
+    assert (selection.indices == most[:, None]).all()
+    assert (selection.distinct == 1).all()
+
+
+def test_padding_may_be_chosen_where_the_settings_say_so(make):
+    frames = torch.zeros(64, 10, 1, 4, 4, dtype=torch.uint8)
+    lengths = torch.full((64,), 3)
+    lengths[0] = 10
+    masked, choosable = (
+        make("das_paper", padding=padding)(
+            frames, lengths, generator=torch.Generator().manual_seed(0)
+        )
+        for padding in ("masked", "choosable")
+    )
+    assert masked.indices[1:].max() < 3
+    assert choosable.indices[1:].max() == 9
+    assert (choosable.kept == 5).all()
+
+
+@torch.no_grad()
+def test_mended_the_ranking_is_learned(make, frames):
+    choices = {
+        tuple(make("das", seed=seed).eval()(frames, LENGTHS).indices.flatten().tolist())
+        for seed in range(4)
+    }
+    assert len(choices) == 4
+
+
+def test_mended_rows_rank_the_frames_differently(make, frames):
+    # Rank one would give each row the same noise-free order; some rows must differ here.
+    sampler = make("das").train()
+    with torch.no_grad():
+        for parameter in sampler.scales.parameters():
+            parameter.mul_(5)
+    selection = sampler(frames, LENGTHS, generator=torch.Generator().manual_seed(0))
+    assert selection.diagnostics["head_similarity"].abs().max() < 0.99
+
+
+@torch.no_grad()
+@given(st.permutations(range(12)))
+def test_mended_without_neighbours_and_position_the_order_of_frames_does_not_matter(order):
+    sampler = build("das", 0.5, SAMPLER_SETTINGS["das"]()).eval()
+    # The last five inputs are the differences to the neighbours and the position.
+    sampler.scores.hidden.weight[:, 8:] = 0
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (1, 12, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    frames[0] = (frames[0] * torch.linspace(0.1, 1, 12).reshape(12, 1, 1, 1)).to(torch.uint8)
+    lengths = torch.tensor([12])
+    kept = set(sampler(frames, lengths).indices[0].tolist())
+    permuted = sampler(frames[:, order], lengths).indices[0].tolist()
+    assert {order[t] for t in permuted} == kept
+
+
+@given(st.floats(0.1, 5), st.integers(0, 1000))
+def test_the_temperature_stays_within_half_and_one_and_a_half_times_its_base(base, seed):
+    pooled = torch.randn(50, 3, generator=torch.Generator().manual_seed(seed)) * 100
+    tau = Temperature(3, 8, base, adaptive=True)(pooled)
+    assert tau.min() >= 0.5 * base - 1e-4
+    assert tau.max() <= 1.5 * base + 1e-4
+
+
+@pytest.mark.parametrize("name", ["das", "das_paper"])
+def test_a_fixed_temperature_is_its_base(name, make, frames):
+    sampler = make(name, adaptive_temperature=False, base_temperature=0.7)
+    selection = sampler(frames, LENGTHS, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(selection.diagnostics["temperature"], torch.full((8,), 0.7))
+    assert not any("temperature" in name for name, _ in sampler.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["das", "das_paper"])
+def test_the_temperature_moves_no_choice(name, make, frames):
+    low, high = (
+        make(name, base_temperature=base)(
+            frames, LENGTHS, generator=torch.Generator().manual_seed(0)
+        )
+        for base in (0.1, 10.0)
+    )
+    assert torch.equal(low.indices, high.indices)
+
+
+@pytest.mark.parametrize("name", ["das", "das_paper"])
+def test_one_head_has_nothing_to_be_like(name, make, frames):
+    selection = make(name, heads=1)(frames, LENGTHS, generator=torch.Generator().manual_seed(0))
+    assert "head_similarity" not in selection.diagnostics
+
+
+def test_head_similarity_is_the_cosine_of_the_heads_attention():
+    generator = torch.Generator().manual_seed(0)
+    scores, scales = (torch.randn(2, 3, n, generator=generator) for n in (7, 4))
+    attention = torch.einsum("bhj,bht->bhjt", scales, scores - scores.mean(-1, keepdim=True))
+    flat = attention.flatten(2)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    expected = torch.stack(
+        [torch.cosine_similarity(flat[:, a], flat[:, b], dim=-1) for a, b in pairs]
+    ).mean(0)
+    valid, rows = (torch.ones(2, 1, n, dtype=torch.bool) for n in (7, 4))
+    torch.testing.assert_close(head_similarity(scores, scales, valid, rows), expected)

@@ -1,0 +1,72 @@
+"""The light features, against their definitions."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import laplace, sobel
+
+from keyslice.samplers.features import beside, pooled, standardised, statistics
+
+VALID = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+
+
+def frames_of(channels, side=20):
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, 5, channels, side, side)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_statistics_are_those_of_the_strided_frame(channels, stride):
+    frames = frames_of(channels)
+    values = statistics(frames, VALID, stride)
+    seen = frames[1, 2, :, ::stride, ::stride].numpy().astype(float)
+    grey = seen.mean(0)
+    inner = (slice(1, -1), slice(1, -1))
+    gradient = np.hypot(sobel(grey, 0), sobel(grey, 1))[inner].mean()
+    expected = [seen.mean(), seen.var(), gradient, np.abs(laplace(grey))[inner].mean()]
+    np.testing.assert_allclose(values[1, 2].numpy(), expected, rtol=1e-5)
+
+
+def test_padded_frames_have_no_statistics():
+    assert (statistics(frames_of(1), VALID, 4)[1, 3:] == 0).all()
+
+
+def test_frames_in_floating_point_count_from_0_to_1():
+    frames = frames_of(1)
+    scaled = statistics(frames.float() / 255, VALID, 2)
+    torch.testing.assert_close(scaled, statistics(frames, VALID, 2), rtol=1e-4, atol=1e-3)
+
+
+def test_a_stride_leaves_small_frames_four_pixels():
+    frames = frames_of(1, side=8)
+    assert torch.equal(statistics(frames, VALID, 100), statistics(frames, VALID, 2))
+
+
+def test_frames_too_small_for_edges_are_refused():
+    with pytest.raises(ValueError, match="at least 3x3"):
+        statistics(frames_of(1, side=2), VALID, 1)
+
+
+def test_standardising_uses_the_exams_own_frames_only():
+    values = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    z = standardised(values, VALID)
+    torch.testing.assert_close(z[1, :3].mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(z[1, :3].std(0, correction=0), torch.ones(3), atol=1e-3, rtol=0)
+    assert (z[1, 3:] == 0).all()
+    torch.testing.assert_close(standardised(values[1:, :3], VALID[1:, :3])[0], z[1, :3])
+
+
+def test_a_value_that_never_changes_becomes_zero():
+    assert standardised(torch.full((2, 5, 1), 7.0), VALID).abs().max() == 0
+
+
+def test_pooling_takes_the_mean_of_the_exams_own_frames():
+    values = torch.arange(10.0).reshape(2, 5, 1)
+    assert pooled(values, VALID).squeeze(-1).tolist() == [2.0, 6.0]
+
+
+def test_neighbours_stop_at_the_exams_ends():
+    values = torch.tensor([[1.0, 2.0, 6.0, 50.0]])[..., None]
+    assert beside(values, torch.tensor([3]))[0, :3, 0].tolist() == [1.5, 3.5, 4.0]

@@ -1,0 +1,250 @@
+"""The stage on real files in a workspace of three variants."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from keyslice.config import Params, Workspace
+from keyslice.errors import UserError
+from keyslice.evaluation import predictions
+from keyslice.stages.compare import compare
+
+SEEDS = (0, 1)
+VARIANTS = {
+    "full": {"sampler": "full"},
+    "uniform": {"sampler": "uniform", "keep": 0.5},
+    "das": {"sampler": "das", "keep": 0.5},
+}
+
+
+def settings(**changes):
+    values = {
+        "datasets": {"toy": {"source": "phantom", "kind": "volume", "classes": ["no", "<yes>"]}},
+        "variants": VARIANTS,
+        "evaluate": {"resamples": 50},
+        "compare": {"contact_sheets": 2},
+    }
+    return Params.model_validate(values | changes)
+
+
+def rows(variant):
+    """Predictions of 24 exams of 12 patients; das is sure of itself and right."""
+    rng = np.random.default_rng(sum(map(ord, variant)))
+    skill = {"full": 2.0, "uniform": 0.5, "das": 3.0}[variant]
+    found = []
+    for number in range(24):
+        label, frames = number % 2, 6
+        for seed in SEEDS:
+            p = 1 / (1 + np.exp(-rng.normal(skill * (label - 0.5), 0.5)))
+            kept = np.arange(frames) if variant == "full" else np.sort(rng.permutation(frames)[:3])
+            found.append(
+                {
+                    "exam_id": f"e{number:02d}",
+                    "patient": f"p{number // 2}",
+                    "split": "test" if (number // 2) % 2 else "validation",
+                    "label": label,
+                    "seed": seed,
+                    "probabilities": np.array([1 - p, p], dtype=np.float32),
+                    "frames": frames,
+                    "kept": kept,
+                    "attention": np.full(len(kept), 1 / len(kept), dtype=np.float32),
+                    "macs": 10.0 * len(kept),
+                    "informative": np.array([2, 3]) if label else np.array([], dtype=int),
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def filled(folder):
+    """A workspace whose variants were trained and evaluated."""
+    workspace = Workspace(folder)
+    for variant in VARIANTS:
+        folder = workspace.results("toy", variant)
+        predictions.write(rows(variant), folder / "predictions.parquet")
+        for seed in SEEDS:
+            folder = workspace.models("toy", variant) / f"seed-{seed}"
+            folder.mkdir(parents=True)
+            history = "epoch,train_loss,validation_loss,validation_auc\n0,1,1,0.5\n1,0.5,0.6,0.7\n"
+            (folder / "history.csv").write_text(history)
+            summary = {"best_epoch": 1, "epochs": 2, "warnings": ["heads <alike>"][: seed == 1]}
+            (folder / "summary.json").write_text(json.dumps(summary))
+    return workspace
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return filled(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The contents of a comparison, made once."""
+    return contents(run(filled(tmp_path_factory.mktemp("finished"))))
+
+
+def frames_of(exam_id):
+    return np.full((6, 1, 8, 8), int(exam_id[1:]), dtype=np.uint8)
+
+
+def run(workspace, params=None):
+    compare(workspace, params or settings(), "toy", frames_of=frames_of)
+    return workspace.comparison("toy")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_four_files_are_written(finished):
+    assert set(finished) == {
+        "comparison.csv",
+        "comparison.md",
+        "report.html",
+        "candidate.json",
+    }
+
+
+def test_the_candidate_is_the_best_of_the_learned(finished):
+    candidate = json.loads(finished["candidate.json"])
+    assert set(candidate) == {
+        "dataset",
+        "variant",
+        "seed",
+        "validation_auc",
+        "standard_error",
+        "macs",
+        "reason",
+    }
+    assert (candidate["dataset"], candidate["variant"]) == ("toy", "das")
+    assert candidate["seed"] in SEEDS
+
+
+def test_the_same_results_give_the_same_bytes_whatever_else_lies_there(workspace, finished):
+    stale = workspace.results("toy", "stale")
+    stale.mkdir()
+    (stale / "predictions.parquet").write_bytes(b"not parquet")
+    workspace.comparison("toy").mkdir(parents=True)
+    (workspace.comparison("toy") / "of an earlier comparison.txt").touch()
+    assert contents(run(workspace)) == finished
+
+
+@pytest.mark.parametrize(
+    ("missing", "stage"),
+    [
+        ("results/toy/uniform/predictions.parquet", "evaluate@toy-uniform"),
+        ("models/toy/das/seed-1/history.csv", "train@toy-das"),
+        ("models/toy/das/seed-0/summary.json", "train@toy-das"),
+    ],
+)
+def test_a_missing_result_names_the_command_that_makes_it(workspace, missing, stage):
+    (workspace.data / missing).unlink()
+    with pytest.raises(UserError, match=f"dvc repro {stage}"):
+        run(workspace)
+    assert not workspace.comparison("toy").exists()
+
+
+def test_results_of_other_exams_name_the_command_to_repeat(workspace):
+    path = workspace.results("toy", "das") / "predictions.parquet"
+    predictions.write(rows("das").query("exam_id != 'e03'"), path)
+    with pytest.raises(UserError, match=r"full and das.*dvc repro evaluate@toy-das"):
+        run(workspace)
+
+
+def test_without_a_possible_candidate_the_setting_is_named(workspace):
+    params = settings(
+        variants={"full": {"sampler": "full"}}, compare={"references": [], "contact_sheets": 0}
+    )
+    with pytest.raises(UserError, match=r"compare\.candidates"):
+        run(workspace, params)
+
+
+def test_an_unknown_dataset_is_refused(workspace):
+    with pytest.raises(UserError, match="toi"):
+        compare(workspace, settings(), "toi")
+
+
+class Page(HTMLParser):
+    """What a page refers to, and its tags while they are open."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
+
+    def __init__(self):
+        super().__init__()
+        self.references, self.open, self.text = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        assert tag not in {"script", "link", "iframe", "img"}
+        self.references += [value for name, value in attributes if name in {"src", "href"}]
+        self.references += [value for name, value in attributes if name == "xlink:href"]
+        self.open += [] if tag in self.VOID else [tag]
+
+    def handle_startendtag(self, tag, attributes):
+        self.references += [value for name, value in attributes if name.endswith("href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def page(finished):
+    return finished["report.html"].decode()
+
+
+def parsed(page):
+    parser = Page()
+    parser.feed(page)
+    assert parser.open == []
+    return parser
+
+
+def test_the_report_refers_to_nothing_outside_itself(page):
+    assert all(value.startswith(("#", "data:")) for value in parsed(page).references)
+    addresses = re.findall(r"url\(([^)]{0,20})", page)
+    assert all(address.startswith(("#", "data:", "&#34;#")) for address in addresses)
+
+
+def test_the_report_escapes_what_it_is_told(page):
+    text = "".join(parsed(page).text)
+    assert "<yes>" in text
+    assert "heads <alike>" in text
+
+
+def test_the_report_names_candidate_and_every_variant(page):
+    text = " ".join("".join(parsed(page).text).split())
+    candidate = re.search(r"Candidate das seed \d", text)
+    assert candidate
+    for variant in VARIANTS:
+        assert f"{variant} keeps" in text
+
+
+def test_the_report_shows_as_many_exams_as_set(page):
+    assert page.count('<article class="exam"') == 2
+
+
+def test_the_report_names_the_dataset_version(workspace):
+    workspace.pointer("toy").parent.mkdir(parents=True)
+    workspace.pointer("toy").write_text("outs:\n- md5: 0123abcd.dir\n  path: toy\n")
+    assert "0123abcd.dir" in (run(workspace) / "report.html").read_text()
+
+
+def test_the_report_says_when_patients_are_unknown(workspace, page):
+    for variant in VARIANTS:
+        path = workspace.results("toy", variant) / "predictions.parquet"
+        predictions.write(rows(variant).assign(patient="unknown"), path)
+    unknown = (run(workspace) / "report.html").read_text()
+    assert "too narrow" in unknown
+    assert "too narrow" not in page
+
+
+def test_published_figures_stand_in_the_report_of_a_public_set(workspace):
+    public = {"source": "medmnist", "flag": "adrenalmnist3d", "classes": ["no", "yes"]}
+    text = (run(workspace, settings(datasets={"toy": public})) / "report.html").read_text()
+    assert "arXiv 2510.12376" in text
+    assert "ResNet-18 (3D) 0.827 / 0.721" in text

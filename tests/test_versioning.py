@@ -1,0 +1,248 @@
+import contextvars
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from keyslice import versioning
+from keyslice.config import Workspace
+from keyslice.errors import UserError
+
+TEMPLATE = Path(__file__).parent / "tiny_workspace"
+
+
+def git(root: Path, *arguments: str) -> str:
+    environment = os.environ | {
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_AUTHOR_NAME": "A",
+        "GIT_AUTHOR_EMAIL": "a@b",
+        "GIT_COMMITTER_NAME": "A",
+        "GIT_COMMITTER_EMAIL": "a@b",
+    }
+    answer = subprocess.run(
+        ["git", *arguments], cwd=root, env=environment, check=True, capture_output=True, text=True
+    )
+    return answer.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A git repository without a commit, and nobody's name configured."""
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, os.devnull)
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    (tmp_path / ".gitignore").write_text("/state/\n")
+    (tmp_path / "params.yaml").write_text("a: 1\n")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/mlflow.db").write_text("")
+    return Workspace(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def dvc(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A git and DVC workspace whose dataset is recorded and whose preparation has run."""
+    root = tmp_path_factory.mktemp("dvc") / "workspace"
+    shutil.copytree(TEMPLATE, root)
+    (root / "ignored").rename(root / ".gitignore")
+    (root / "state").mkdir()
+    git(root, "init", "--quiet")
+    workspace = Workspace(root)
+    workspace.exams("tiny").mkdir(parents=True)
+    (workspace.exams("tiny") / "exam.npz").write_text("an exam")
+    assert versioning.version(workspace, "tiny") is None
+    versioning.record_version(workspace, "tiny")
+    assert versioning.reproduce(workspace, "prepare@tiny") == "ran"
+    return workspace
+
+
+def files_of(root: Path, commit: str) -> set[str]:
+    return set(git(root, "ls-tree", "-r", "--name-only", commit).splitlines())
+
+
+def test_a_run_commit_works_before_the_first_commit(repository: Workspace) -> None:
+    commit = versioning.run_commit(repository, "abc", "a run")
+    assert files_of(repository.root, commit) == {".gitignore", "params.yaml"}
+    assert git(repository.root, "rev-parse", "refs/keyslice/runs/abc") == commit
+    assert git(repository.root, "for-each-ref", "refs/heads") == ""
+
+
+def test_a_run_commit_holds_the_tree_and_leaves_branch_index_and_files_alone(
+    repository: Workspace,
+) -> None:
+    root = repository.root
+    (root / "state/forced").write_text("tracked though ignored")
+    git(root, "add", "--force", ".", "state/forced")
+    git(root, "commit", "--quiet", "-m", "first")
+    (root / "staged").write_text("1")
+    git(root, "add", "staged")
+    (root / "staged").write_text("2")
+    (root / "untracked").write_text("3")
+    (root / "params.yaml").unlink()
+    before = (git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD"))
+    index = (root / ".git/index").read_bytes()
+
+    commit = versioning.run_commit(repository, "abc", "a run")
+
+    assert (root / ".git/index").read_bytes() == index
+    assert (git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD")) == before
+    assert git(root, "rev-parse", f"{commit}^") == before[1]
+    assert git(root, "show", f"{commit}:staged") == "2"
+    assert git(root, "show", f"{commit}:untracked") == "3"
+    found = files_of(root, commit)
+    assert "params.yaml" not in found
+    assert "state/forced" in found
+
+
+def test_a_run_has_one_commit(repository: Workspace) -> None:
+    first = versioning.run_commit(repository, "abc", "a run")
+    (repository.root / "params.yaml").write_text("a: 2\n")
+    assert versioning.run_commit(repository, "abc", "a run") == first
+    assert versioning.run_commit(repository, "def", "another") != first
+
+
+def test_a_folder_that_is_no_repository_is_a_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="git clone"):
+        versioning.run_commit(Workspace(tmp_path), "abc", "a run")
+
+
+def test_a_version_changes_with_the_content(dvc: Workspace) -> None:
+    first = versioning.version(dvc, "tiny")
+    assert first is not None
+    assert first.endswith(".dir")
+    assert len(first) <= 36  # what MLflow takes as a digest
+    extra = dvc.exams("tiny") / "another.npz"
+    extra.write_text("another")
+    assert versioning.record_version(dvc, "tiny") != first
+    extra.unlink()
+    assert versioning.record_version(dvc, "tiny") == first
+
+
+def test_a_stage_that_is_up_to_date_does_not_run(dvc: Workspace) -> None:
+    started: list[bool] = []
+    outcome = versioning.reproduce(dvc, "prepare@tiny", on_start=lambda: started.append(True))
+    assert outcome == "unchanged"
+    assert not started
+
+
+def test_stale_names_the_stages_that_have_not_run(dvc: Workspace) -> None:
+    stale = versioning.stale(dvc, ["tiny"])
+    assert "train@tiny-das" in stale
+    assert "prepare@tiny" not in stale
+    assert versioning.stale(dvc, ["tin"]) == []
+
+
+def test_the_hash_of_a_stage_is_none_until_all_of_it_has_run(dvc: Workspace) -> None:
+    assert versioning.stage_hash(dvc, "prepare@tiny") is not None
+    assert versioning.stage_hash(dvc, "prepare@tiny", "compare@tiny") is None
+    assert versioning.lock_hash(dvc, "tiny", ["full"]) is None
+
+
+def test_a_users_mistake_in_a_stage_is_passed_on_in_its_own_words(
+    dvc: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAGE_FAILS", "das")
+    with pytest.raises(UserError) as caught:
+        versioning.reproduce(dvc, "train@tiny-das")
+    assert str(caught.value) == "train.learning_rate: 100 is too high; lower it"
+
+
+def test_a_crash_of_a_stage_names_stage_reason_and_log(
+    dvc: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAGE_CRASHES", "das")
+    with pytest.raises(versioning.StageFailed, match=r"train@tiny-das.*no memory left.*state/logs"):
+        versioning.reproduce(dvc, "train@tiny-das")
+
+
+def test_a_stage_that_dvc_does_not_know_is_dvcs_error(dvc: Workspace) -> None:
+    with pytest.raises(versioning.DVCError, match="train@tiny-none"):
+        versioning.reproduce(dvc, "train@tiny-none")
+
+
+# A parent that starts a child which ignores the request to end, as a stage's workers might.
+FAMILY = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_leaving_by_an_exception_ends_the_whole_group(tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    def interrupt(line: str) -> None:
+        pids.append(int(line))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        versioning.run([sys.executable, "-c", FAMILY], cwd=tmp_path, on_line=interrupt)
+    assert gone(pids[0])
+
+
+def test_ctrl_c_ends_the_whole_group(tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    def interrupt(line: str) -> None:
+        pids.append(int(line))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        versioning.run([sys.executable, "-c", FAMILY], cwd=tmp_path, on_line=interrupt)
+    assert gone(pids[0])
+
+
+def test_leaving_the_block_ends_children_of_other_threads_and_starts_none(tmp_path: Path) -> None:
+    pids: list[int] = []
+    running = threading.Event()
+
+    def note(line: str) -> None:
+        pids.append(int(line))
+        running.set()
+
+    with versioning.children():
+        context = contextvars.copy_context()
+        thread = threading.Thread(
+            target=lambda: context.run(
+                versioning.run, [sys.executable, "-c", FAMILY], cwd=tmp_path, on_line=note
+            )
+        )
+        thread.start()
+        assert running.wait(60)
+    thread.join(60)
+    assert not thread.is_alive()
+    assert gone(pids[0])
+    with pytest.raises(versioning.ChildrenEndedError):
+        context.copy().run(versioning.run, ["true"], cwd=tmp_path)
+
+
+def test_children_find_this_environments_commands_and_phone_nobody(tmp_path: Path) -> None:
+    code = "import os, shutil; print(shutil.which('dvc')); print(os.environ['DVC_NO_ANALYTICS'])"
+    found = versioning.run([sys.executable, "-c", code], cwd=tmp_path).lines
+    assert found == (str(Path(sys.executable).parent / "dvc"), "1")
+
+
+def test_output_goes_to_the_log_as_it_comes(tmp_path: Path) -> None:
+    log = tmp_path / "logs/a.log"
+    seen: list[str] = []
+
+    def note(line: str) -> None:
+        seen.append(log.read_text())
+
+    code = "print('one', flush=True); print('two', flush=True)"
+    versioning.run([sys.executable, "-c", code], cwd=tmp_path, log=log, on_line=note)
+    assert seen[0].startswith("one\n")
+    assert log.read_text() == "one\ntwo\n"

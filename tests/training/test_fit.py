@@ -1,0 +1,164 @@
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pandas as pd
+import pytest
+
+from keyslice.config import Train
+from keyslice.errors import UserError
+from keyslice.training import fit
+from keyslice.training.batches import Exams
+
+OUTPUTS = ("model.safetensors", "history.csv", "summary.json")
+
+
+def _fit(store, settings, folder, seed=0):
+    splits = [Exams(store, split, settings.classes) for split in ("train", "validation")]
+    fit.fit_seed(settings, *splits, seed, folder)
+    return {name: (folder / name).read_bytes() for name in OUTPUTS}
+
+
+TRAIN = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    import pandas as pd
+    import torch
+    from keyslice.config import StageSettings
+    from keyslice.prepared import PreparedStore
+    from keyslice.training import fit
+    from keyslice.training.batches import Exams
+    frames, inputs, folder = map(Path, sys.argv[1:])
+    settings = StageSettings.model_validate_json((inputs / "settings.json").read_text())
+    table = pd.read_parquet(frames / "table.parquet")
+    store = PreparedStore(frames, table, settings.prepare, "0" * 64)
+    torch.set_num_threads(1)
+    splits = [Exams(store, split, settings.classes) for split in ("train", "validation")]
+    fit.fit_seed(settings, *splits, 0, folder)
+    """
+)
+
+
+class Killed(BaseException):
+    """As from outside: nothing may catch it."""
+
+
+@pytest.fixture
+def kill_after(monkeypatch):
+    """`kill_after(n)`: training ends abruptly when the n-th epoch has been recorded."""
+
+    def arm(epochs):
+        write = fit.write_history
+
+        def dying(rows, file):
+            write(rows, file)
+            if len(rows) == epochs:
+                monkeypatch.setattr(fit, "write_history", write)
+                raise Killed
+
+        monkeypatch.setattr(fit, "write_history", dying)
+
+    return arm
+
+
+@pytest.mark.parametrize("sampler", ["das", "adps", "random"])
+def test_a_killed_training_gives_the_same_files(
+    store, stage_settings, tmp_path, kill_after, sampler
+):
+    settings = stage_settings(sampler, epochs=4, patience=9, learning_rate=1e-3)
+    expected = _fit(store, settings, tmp_path / "undisturbed")
+    for epochs in (1, 3):
+        kill_after(epochs)
+        with pytest.raises(Killed):
+            _fit(store, settings, tmp_path / "killed")
+    assert _fit(store, settings, tmp_path / "killed") == expected
+
+
+def test_a_training_ended_by_the_system_gives_the_same_files(store, stage_settings, tmp_path):
+    settings = stage_settings("das", epochs=30, patience=30, learning_rate=1e-3)
+    store.table.to_parquet(store.folder / "table.parquet")
+    (tmp_path / "settings.json").write_text(settings.model_dump_json())
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-c", TRAIN, str(store.folder), str(tmp_path), str(folder)]
+    with subprocess.Popen(command) as process:
+        while not (folder / "last.ckpt").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGKILL)
+    assert not (folder / "summary.json").exists()
+    subprocess.run(command, check=True)
+    undisturbed = tmp_path / "undisturbed"
+    subprocess.run([*command[:-1], str(undisturbed)], check=True)
+    for name in OUTPUTS:
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_seeds_differ_and_a_seed_repeats(store, stage_settings, tmp_path):
+    settings = stage_settings("uniform", epochs=2)
+    first = _fit(store, settings, tmp_path / "a", seed=0)
+    assert _fit(store, settings, tmp_path / "b", seed=0) == first
+    assert _fit(store, settings, tmp_path / "c", seed=1)["model.safetensors"] != first[
+        "model.safetensors"
+    ]
+
+
+def test_a_complete_folder_is_left_alone(store, stage_settings, tmp_path):
+    settings = stage_settings("uniform", epochs=1)
+    _fit(store, settings, tmp_path / "a")
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").iterdir()}
+    _fit(store, settings, tmp_path / "a")
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "a").iterdir()} == times
+
+
+def test_a_torn_checkpoint_means_a_fresh_start(store, stage_settings, tmp_path):
+    settings = stage_settings("uniform", epochs=1)
+    expected = _fit(store, settings, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "last.ckpt").write_bytes(b"PK\x03\x04 torn")
+    assert _fit(store, settings, tmp_path / "b") == expected
+
+
+def test_what_separates_the_classes_is_learned_and_the_best_epoch_kept(
+    store, stage_settings, tmp_path
+):
+    settings = stage_settings("full", epochs=12, patience=12, learning_rate=3e-3)
+    _fit(store, settings, tmp_path)
+    history = pd.read_csv(tmp_path / "history.csv")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["best_epoch"] == history["validation_loss"].idxmin()
+    assert history["validation_auc"].max() > 0.9
+    assert list(history["epoch"]) == list(range(12))
+
+
+def test_nothing_but_the_results_and_no_pickle_stays(store, stage_settings, tmp_path):
+    _fit(store, stage_settings("das", epochs=1), tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {*OUTPUTS}
+
+
+def test_a_diverging_training_is_told_in_one_line(store, stage_settings, tmp_path):
+    settings = stage_settings("uniform", epochs=2, learning_rate=1e30)
+    with pytest.raises(UserError, match=r"loss is not finite.*lower train\.learning_rate"):
+        _fit(store, settings, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("losses", "ended"),
+    [
+        ([], False),
+        ([3.0, 2.0, 1.0], False),
+        ([1.0, 2.0, 3.0], True),
+        ([2.0, 1.0, 1.0, 1.0], True),
+        ([float("nan")], True),
+        ([5.0, 4.0, 3.0, 2.0, 1.0], True),
+    ],
+)
+def test_the_end_is_told_from_the_history(losses, ended):
+    rows = [{"validation_loss": value} for value in losses]
+    assert fit.stopped(rows, Train(patience=2, epochs=5)) is ended
+
+

@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from keyslice.models import build
+from keyslice.models.classifier import Output
+from keyslice.samplers.monitors import Figures
+from keyslice.training.module import (
+    FitModule,
+    class_weights,
+    loss,
+    monitor_figures,
+    monitor_row,
+)
+
+
+def test_without_prefixes_the_loss_is_cross_entropy():
+    logits, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
+    output = Output(logits, None, None)
+    assert torch.equal(loss(output, labels), cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 3.0])])
+def test_prefixes_count_equally_within_an_exam_and_exams_by_their_class(weights):
+    prefixes = torch.randn(2, 3, 2)
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    labels = torch.tensor([0, 1])
+    each = [
+        cross_entropy(prefixes[b][mask[b]], labels[b].expand(int(mask[b].sum()))) for b in (0, 1)
+    ]
+    share = torch.ones(2) if weights is None else weights[labels]
+    expected = (torch.stack(each) * share).sum() / share.sum()
+    output = Output(prefixes[:, -1], None, None, prefixes, mask)
+    torch.testing.assert_close(loss(output, labels, weights), expected)
+
+
+def test_what_an_exam_has_no_frame_for_does_not_move_its_loss():
+    mask = torch.tensor([[True, False]])
+    prefixes = torch.randn(1, 2, 2)
+    other = prefixes.clone()
+    other[:, 1] = 1e3
+    labels = torch.tensor([1])
+    assert torch.equal(
+        loss(Output(prefixes[:, -1], None, None, prefixes, mask), labels),
+        loss(Output(other[:, -1], None, None, other, mask), labels),
+    )
+
+
+def test_class_weights_are_inverse_to_frequency_and_1_on_average():
+    labels = torch.tensor([0] * 6 + [1] * 2)
+    weights = class_weights(labels, 2)
+    torch.testing.assert_close(weights[1] / weights[0], torch.tensor(3.0))
+    torch.testing.assert_close(weights[labels].mean(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(("sampler", "rate"), [("dps", 1e-2), ("das", 5e-4)])
+def test_the_sampler_has_its_own_learning_rate(stage_settings, sampler, rate):
+    settings = stage_settings(sampler, learning_rate=1e-3, sampler_learning_rate=5e-4)
+    model, _ = build.fresh(settings, 0)
+    module = FitModule(model, settings.train, seed=0, classes=2)
+    rest, own = module.configure_optimizers().param_groups
+    assert own["lr"] == pytest.approx(rate)
+    assert rest["lr"] == 1e-3
+    parameters = list(model.parameters())
+    assert len(rest["params"]) + len(own["params"]) == len(parameters)
+
+
+def test_monitors_survive_the_way_through_the_history():
+    figures = Figures(distinct=1.0, positions=tuple(i / 45 for i in range(10)), entropy=0.5)
+    assert monitor_figures(monitor_row(figures)) == figures
