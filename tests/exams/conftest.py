@@ -25,9 +25,7 @@ def workspace(tmp_path: Path) -> Workspace:
 def dataset() -> FolderDataset:
     """With six patients of a class, each split has two: losing one leaves no split without."""
     shares = Split(train=0.34, validation=0.33, test=0.33)
-    return FolderDataset(
-        source="folder", classes=("no", "yes"), identifiers="public", split=shares
-    )
+    return FolderDataset(source="folder", classes=("no", "yes"), identifiers="public", split=shares)
 
 
 @pytest.fixture

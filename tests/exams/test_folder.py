@@ -1,5 +1,3 @@
-import os
-
 import pytest
 
 from keyslice.config import FolderDataset
@@ -74,7 +72,7 @@ def test_a_missing_table_is_named(workspace, dataset, write_exam):
 
 def test_a_missing_label_column_is_named_with_the_nearest_one(workspace, ward):
     dataset = FolderDataset(source="folder", classes=("no", "yes"), label_column="lable")
-    with pytest.raises(UserError, match="no column 'lable'.*did you mean 'label'"):
+    with pytest.raises(UserError, match=r"no column 'lable'.*did you mean 'label'"):
         _listings(workspace, dataset)
 
 
@@ -111,7 +109,7 @@ def test_a_bad_line_is_named_by_its_number(
 ):
     write_exam("a.nii", 0)
     write_exam("../a.nii", 0)
-    os.symlink(workspace.params, workspace.inbox("ward") / "out.nii")
+    (workspace.inbox("ward") / "out.nii").symlink_to(workspace.params)
     write_table([row], columns)
     with pytest.raises(UserError, match=fault):
         _listings(workspace, dataset)

@@ -264,7 +264,7 @@ def test_nothing_but_damaged_files_is_refused_and_says_where_the_reasons_are(
 ):
     for name, _, _ in ward:
         (workspace.inbox("ward") / name).write_bytes(b"")
-    with pytest.raises(UserError, match="no exam is left.*data/quarantine/ward.csv"):
+    with pytest.raises(UserError, match=r"no exam is left.*data/quarantine/ward\.csv"):
         ingest(workspace, "ward", dataset)
     assert len(_quarantine(workspace)) == 12
 

@@ -30,9 +30,10 @@ def holder(workspace: Workspace):
 
 
 def test_a_second_caller_is_told_who_holds_the_lock(workspace, holder, caplog):
-    with pytest.raises(UserError, match=f"`ingest`, process {holder.pid} on .*, since 20"):
-        with dataset_lock(workspace, "ward", "prepare", patience=0.1):
-            pass
+    who = rf"`ingest`, process {holder.pid} on .*, since 20"
+    taken = dataset_lock(workspace, "ward", "prepare", patience=0.1)
+    with pytest.raises(UserError, match=who), taken:
+        pass
     assert f"process {holder.pid}" in caplog.text
 
 

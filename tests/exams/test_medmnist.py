@@ -66,7 +66,9 @@ def test_the_packages_facts_are_read_without_importing_it():
 
 def test_the_number_of_classes_must_be_the_sets(workspace):
     dataset = DATASET.model_copy(update={"classes": ("a", "b", "c")})
-    with pytest.raises(UserError, match=r"datasets\.glands\.classes: 3 .* 2, .*normal, hyperplasia"):
+    with pytest.raises(
+        UserError, match=r"datasets\.glands\.classes: 3 .* 2, .*normal, hyperplasia"
+    ):
         medmnist.listings(workspace, dataset, "glands")
 
 

@@ -103,6 +103,7 @@ def test_each_exam_may_have_its_own_temperature():
     torch.testing.assert_close(both[1], relaxed(scores[1:], valid[1:], 2.0)[0])
 
 
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
 def test_rows_that_an_exam_has_not_are_zero_and_pass_no_gradient():
     scores = torch.randn(1, 4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
     valid, rows = torch.tensor([[True, True]]), torch.tensor([[True, True, False, False]])

@@ -28,7 +28,7 @@ class CommonDataset(Settings):
     """What every kind of dataset has."""
 
     classes: tuple[str, ...] = Field(min_length=2)
-    """Label names; the order is that of the model's outputs. With two, the second is the positive."""
+    """Label names, in the order of the model's outputs; of two, the second is the positive."""
     rare_classes: Literal["refuse", "leave_out"] = "refuse"
     """What to do with a class of fewer than 3 patients, which cannot be in all three splits."""
     split: Split = Split()

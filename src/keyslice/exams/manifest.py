@@ -100,7 +100,7 @@ def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
         pandera.errors.SchemaError: a row breaks the schema.
     """
     rows = sorted(rows, key=lambda row: (int(row["batch"]), row["exam_id"]))
-    return SCHEMA.validate(_to_pandas(pyarrow.Table.from_pylist(rows, schema=TYPES)))
+    return SCHEMA.validate(to_pandas(pyarrow.Table.from_pylist(rows, schema=TYPES)))
 
 
 def rows(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -130,7 +130,7 @@ def write(table: pd.DataFrame, path: Path, identity: dict[str, Any]) -> None:
 
 def read(path: Path) -> pd.DataFrame:
     """The manifest as a table; `informative` holds lists of frame numbers or None."""
-    return SCHEMA.validate(_to_pandas(pq.read_table(path)))
+    return SCHEMA.validate(to_pandas(pq.read_table(path)))
 
 
 def read_identity(path: Path) -> dict[str, Any]:
@@ -143,8 +143,8 @@ def version_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _to_pandas(table: pyarrow.Table) -> pd.DataFrame:
+def to_pandas(table: pyarrow.Table) -> pd.DataFrame:
+    """The table with `informative` as lists of numbers or None; pandas would make them arrays."""
     informative = pd.Series(table["informative"].to_pylist(), dtype=object)
-    return (
-        table.drop_columns("informative").to_pandas().assign(informative=informative)[TYPES.names]
-    )
+    others = table.drop_columns("informative").to_pandas()
+    return others.assign(informative=informative)[table.column_names]

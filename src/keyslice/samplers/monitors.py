@@ -53,7 +53,7 @@ def row_entropy(soft: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
     """
     entropy = torch.special.entr(soft).sum(-1)
     most = lengths.to(soft.dtype).log().clamp(min=math.log(2))
-    return (entropy * mask).sum(1) / mask.sum(1) / most
+    return entropy.sum(1) / mask.sum(1) / most  # absent rows are zero: no entropy
 
 
 def position_counts(selection: Selection) -> Tensor:

@@ -1,11 +1,27 @@
 """Stage prepare: a dataset's exams as frames of one size, ready to be read."""
 
-from keyslice.config import Params, Workspace
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet as pq
+
+from keyslice import files
+from keyslice.config import Params, Prepare, Workspace
 from keyslice.errors import UserError
-from keyslice.exams import manifest
+from keyslice.exams import exam, manifest
 from keyslice.exams.lock import dataset_lock
-from keyslice.prepared import Progress, write_store
+from keyslice.prepared import COPIED, EMPTY, FORMAT, TYPES, prepare_frames, thinned
 from keyslice.stages.running import only_process_of
+
+Progress = Callable[[int, int], None]
+"""Called with the number of exams written so far, and of all that are to be."""
 
 
 def prepare(
@@ -37,3 +53,132 @@ def prepare(
                 rule="what DVC records must be what was read",
                 remedy="run it again",
             )
+
+
+def write_store(
+    manifest: pd.DataFrame,
+    manifest_sha256: str,
+    exams: Path,
+    out: Path,
+    settings: Prepare,
+    progress: Progress | None = None,
+) -> None:
+    """Bring a store up to date with a manifest: write new and changed batches, drop stale ones.
+
+    Args:
+        manifest: its rows, by batch.
+        manifest_sha256: of its file; kept in the store.
+        exams: folder of the exams.
+        out: folder of the store.
+        settings: image size, percentiles, most frames.
+        progress: told of each exam.
+
+    Raises:
+        UserError: an exam is missing or is not the one that was ingested.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "store.json").unlink(missing_ok=True)
+    batches = {
+        _shard_name(str(batch), rows, settings): rows
+        for batch, rows in manifest.groupby("batch", sort=False)
+    }
+    missing = {n: rows for n, rows in batches.items() if not _record(out, n).is_file()}
+    total = sum(map(len, missing.values()))
+    done = 0
+
+    def one_more() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    for name, rows in missing.items():
+        _write_shard(out, name, rows, exams, settings, one_more)
+    _write_index(out, batches, settings)
+    kept = {out / "index.parquet", *(out / n for n in batches), *(_record(out, n) for n in batches)}
+    for path in set(out.iterdir()) - kept:
+        path.unlink()
+    about = {
+        "format": FORMAT,
+        "settings": settings.model_dump(mode="json"),
+        "empty": EMPTY,
+        "manifest_sha256": manifest_sha256,
+    }
+    files.write_text(out / "store.json", json.dumps(about, indent=2) + "\n")
+
+
+def _shard_name(batch: str, rows: pd.DataFrame, settings: Prepare) -> str:
+    content = [FORMAT, batch, rows["sha256"].tolist(), settings.model_dump(mode="json")]
+    return f"{batch}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.npy"
+
+
+def _record(out: Path, shard: str) -> Path:
+    """Beside a shard: where each exam lies in it, and its scaling; written after it."""
+    return (out / shard).with_suffix(".json")
+
+
+def _write_shard(
+    out: Path,
+    name: str,
+    rows: pd.DataFrame,
+    exams: Path,
+    settings: Prepare,
+    one_more: Callable[[], None],
+) -> None:
+    """Write the exams of one batch, one at a time: memory holds no more than one."""
+    counts = [len(thinned(count, settings.max_frames)) for count in rows["frames"]]
+    sizes = np.array(counts) * rows["channels"].to_numpy() * settings.image_size**2
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    places: dict[str, dict[str, Any]] = {}
+    with files.beside(out / name) as part:
+        array = np.lib.format.open_memmap(part, "w+", np.uint8, (int(offsets[-1]),))
+        for row, offset, size in zip(rows.to_dict("records"), offsets, sizes, strict=False):
+            pixels, scaling = prepare_frames(_load(exams, row["exam_id"], row["sha256"]), settings)
+            if pixels.ndim == 4:
+                pixels = np.moveaxis(pixels, 3, 1)
+            array[offset : offset + size] = pixels.reshape(-1)
+            places[row["exam_id"]] = {"offset": int(offset), **scaling._asdict()}
+            one_more()
+        array.flush()
+        del array
+    files.write_text(_record(out, name), json.dumps(places, indent=0) + "\n")
+
+
+def _load(folder: Path, exam_id: str, sha256: str) -> np.ndarray:
+    try:
+        content = exam.exam_path(folder, exam_id).read_bytes()
+        if hashlib.sha256(content).hexdigest() == sha256:
+            return exam.load(io.BytesIO(content)).frames
+        fault = "is not the exam that was ingested"
+    except FileNotFoundError:
+        fault = "is not there"
+    raise UserError(
+        f"exam {exam_id} {fault}",
+        where=str(folder),
+        rule="the manifest names every exam with its hash",
+        remedy=f"dvc checkout {folder.name}.dvc there, to have it as it was",
+    )
+
+
+def _write_index(out: Path, batches: dict[str, pd.DataFrame], settings: Prepare) -> None:
+    rows: list[dict[str, Any]] = []
+    for name, exams in batches.items():
+        places = json.loads(_record(out, name).read_text(encoding="utf-8"))
+        for row in exams.to_dict("records"):
+            kept = thinned(row["frames"], settings.max_frames)
+            known = row["informative"]
+            rows.append(
+                {column: row[column] for column in COPIED}
+                | places[row["exam_id"]]
+                | {
+                    "shard": name,
+                    "frames": len(kept),
+                    "channels": row["channels"],
+                    "source_frames": row["frames"],
+                    "informative": None
+                    if known is None
+                    else np.flatnonzero(np.isin(kept, known)).tolist(),
+                }
+            )
+    with files.beside(out / "index.parquet") as part:
+        pq.write_table(pyarrow.Table.from_pylist(rows, TYPES), part, compression="zstd")

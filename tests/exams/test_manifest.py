@@ -1,0 +1,82 @@
+import random
+
+import pandera.errors
+import pytest
+
+from keyslice.exams import manifest
+
+
+def _row(number: int, **changes):
+    return {
+        "exam_id": f"{number:032x}",
+        "patient": f"{number // 2:032x}",
+        "label": "no",
+        "split": "train",
+        "batch": f"{number // 3 + 1:04d}",
+        "frames": 5,
+        "height": 7,
+        "width": 6,
+        "channels": 1,
+        "dtype": "int16",
+        "modality": "CT",
+        "site": "unknown",
+        "acquired": "unknown",
+        "source_format": "nifti",
+        "sha256": f"{number:064x}",
+        "label_source": "labels.csv:label",
+        "informative": [1, 2] if number % 2 else None,
+        "frame_spacing": 4.0 if number % 2 else None,
+    } | changes
+
+
+def test_the_same_rows_in_any_order_give_the_same_bytes(tmp_path):
+    rows = [_row(n) for n in range(9)]
+    manifest.write(manifest.frame(rows), tmp_path / "a.parquet", {"source": "folder"})
+    random.Random(0).shuffle(rows)
+    manifest.write(manifest.frame(rows), tmp_path / "b.parquet", {"source": "folder"})
+    assert manifest.version_hash(tmp_path / "a.parquet") == manifest.version_hash(
+        tmp_path / "b.parquet"
+    )
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    rows = [_row(n) for n in range(4)]
+    manifest.write(manifest.frame(rows), tmp_path / "a.parquet", {"source": "folder"})
+    back = manifest.rows(manifest.read(tmp_path / "a.parquet"))
+    absent = {"frame_spacing": None, "row_spacing": None, "column_spacing": None}
+    for row in rows:
+        assert back[row["exam_id"]] == absent | {"frame_time": None} | row
+
+
+def test_an_unchanged_manifest_is_not_written_again(tmp_path):
+    path = tmp_path / "a.parquet"
+    manifest.write(manifest.frame([_row(0)]), path, {})
+    before = path.stat()
+    manifest.write(manifest.frame([_row(0)]), path, {})
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert path.stat().st_ino == before.st_ino
+
+
+def test_what_the_dataset_is_made_of_is_kept(tmp_path):
+    manifest.write(manifest.frame([_row(0)]), tmp_path / "a.parquet", {"source": "folder", "n": 1})
+    assert manifest.read_identity(tmp_path / "a.parquet") == {"source": "folder", "n": 1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exam_id": "../x"},
+        {"patient": "Doe"},
+        {"split": "val"},
+        {"channels": 2},
+        {"frames": 0},
+        {"frame_spacing": -1.0},
+        {"label": ""},
+        {"sha256": "0"},
+        {"patient": f"{0:032x}", "split": "test"},
+        {"exam_id": f"{0:032x}"},
+    ],
+)
+def test_a_row_that_breaks_a_rule_is_refused(changes):
+    with pytest.raises(pandera.errors.SchemaError):
+        manifest.frame([_row(0), _row(7, **changes)])
