@@ -1,0 +1,1 @@
+"""Prefect: when and where the stages run. Importing this package does not import Prefect."""

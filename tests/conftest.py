@@ -19,7 +19,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
 )
 
-from keyslice.config import (
+from keyslice.config import (  # noqa: E402
     SAMPLER_SETTINGS,
     Backbone,
     Evaluate,

@@ -4,12 +4,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from keyslice import __version__
 from keyslice.errors import UserError
+
+if TYPE_CHECKING:
+    from keyslice.config import Params, Workspace
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
@@ -34,7 +37,7 @@ def main() -> None:
     """Retrain, audit and promote classifiers that look only at the frames that matter."""
 
 
-def _workspace() -> Any:
+def _workspace() -> "tuple[Workspace, Params]":
     from keyslice.config import Workspace, load
 
     workspace = Workspace.find()
@@ -69,8 +72,9 @@ def retrain(datasets: Sequence[str], parallel: int | None, force: bool, verbose:
     from keyslice.console import retraining
 
     workspace, params = _workspace()
-    options = {"parallel": parallel, "force": force, "verbose": verbose}
-    sys.exit(retraining.run(workspace, params, tuple(datasets), **options))
+    retraining.run(
+        workspace, params, tuple(datasets), parallel=parallel, force=force, verbose=verbose
+    )
 
 
 @main.command()

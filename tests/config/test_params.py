@@ -62,7 +62,11 @@ def test_every_setting_that_ships_is_the_default_or_an_override():
         ("datasets.adrenal.classes", ["one"], "datasets.adrenal.classes: ['one']: Tuple should"),
         ("datasets.adrenal.classes", ["a", "a"], "each class may be named once"),
         ("datasets.adrenal.split", {"train": 0.9}, "the three shares must be above 0 and add up"),
-        ("datasets.adrenal.siz", 64, "datasets.adrenal.siz: unknown key 'siz'; did you mean 'size'"),
+        (
+            "datasets.adrenal.siz",
+            64,
+            "datasets.adrenal.siz: unknown key 'siz'; did you mean 'size'",
+        ),
         ("datasets.Adrenal", {}, "String should match pattern"),
         ("trian", {}, "trian: unknown key 'trian'; did you mean 'train'?"),
         ("train.learning_rate", "1e-3", "train.learning_rate: '1e-3': Input should be a valid"),
@@ -121,5 +125,5 @@ def test_stage_settings_survive_json(values):
 
 @pytest.mark.parametrize("ask", ["dataset", "variant"])
 def test_an_unknown_name_is_answered_with_the_nearest(values, ask):
-    with pytest.raises(UserError, match="unknown .*did you mean"):
+    with pytest.raises(UserError, match=r"unknown .*did you mean"):
         getattr(Params.model_validate(values), ask)("vesel" if ask == "dataset" else "unifrm")

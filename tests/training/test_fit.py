@@ -102,9 +102,10 @@ def test_seeds_differ_and_a_seed_repeats(store, stage_settings, tmp_path):
     settings = stage_settings("uniform", epochs=2)
     first = _fit(store, settings, tmp_path / "a", seed=0)
     assert _fit(store, settings, tmp_path / "b", seed=0) == first
-    assert _fit(store, settings, tmp_path / "c", seed=1)["model.safetensors"] != first[
-        "model.safetensors"
-    ]
+    assert (
+        _fit(store, settings, tmp_path / "c", seed=1)["model.safetensors"]
+        != first["model.safetensors"]
+    )
 
 
 def test_a_complete_folder_is_left_alone(store, stage_settings, tmp_path):
@@ -160,5 +161,3 @@ def test_a_diverging_training_is_told_in_one_line(store, stage_settings, tmp_pat
 def test_the_end_is_told_from_the_history(losses, ended):
     rows = [{"validation_loss": value} for value in losses]
     assert fit.stopped(rows, Train(patience=2, epochs=5)) is ended
-
-

@@ -12,7 +12,6 @@ class Settings(BaseModel):
 
 
 # Strict numbers: `true` is not 1, and "0.5" is not 0.5.
-Integer = Annotated[int, Field(strict=True)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 Positive = Annotated[int, Field(strict=True, ge=1)]
 Fraction = Annotated[float, Field(strict=True, ge=0, lt=1)]

@@ -35,7 +35,7 @@ class ADPSSettings(SamplerSettings):
     """Average the training loss over all prefixes of the kept frames, in order of choice."""
 
 
-class DASSettings(SamplerSettings):
+class AttentionSettings(SamplerSettings):
     """Attention-guided sampling (arXiv 2510.12376)."""
 
     heads: Positive = 4
@@ -48,7 +48,14 @@ class DASSettings(SamplerSettings):
     """Features are computed from every n-th pixel each way, which leaves at least 4 each way."""
 
 
-class DASPaperSettings(DASSettings):
+class DASSettings(AttentionSettings):
+    """The paper's idea with its faults mended."""
+
+    gate: bool = True
+    """Let the temporal attention weigh the kept frames by the sampler's scores, too."""
+
+
+class DASPaperSettings(AttentionSettings):
     """The paper's equations as written."""
 
     padding: Literal["masked", "choosable"] = "masked"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from keyslice.config.base import Fraction, Integer, Positive, Rate, Settings
+from keyslice.config.base import Fraction, Positive, Rate, Settings
 
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Percentile = Annotated[float, Field(strict=True, ge=0, le=100)]
@@ -18,7 +18,7 @@ class Prepare(Settings):
     max_frames: Positive | None = None
     """Longer exams are thinned evenly to this many frames; null keeps all."""
     intensity_percentiles: tuple[Percentile, Percentile] = (0.5, 99.5)
-    """Percentiles of an exam's samples that become 0 and 255; 8-bit exams are stored as they are."""
+    """Percentiles of an exam's samples that become 0 and 255; 8-bit exams stay as they are."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -81,7 +81,7 @@ class Evaluate(Settings):
     resamples: Positive = 2000
     """Bootstrap resamples for every interval."""
     confidence: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.95
-    seed: Integer = 0
+    seed: Seed = 0
 
 
 class Compare(Settings):

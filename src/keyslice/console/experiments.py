@@ -46,13 +46,14 @@ def section(workspace: Workspace, params: Params, dataset: str) -> str:
     manifest = pd.read_parquet(workspace.manifest(dataset), columns=["split"])
     splits = manifest["split"].value_counts()
     counted = ", ".join(f"{splits[name]} {name}" for name in ("train", "validation", "test"))
+    size = stage.prepare.image_size
     seeds = ", ".join(map(str, stage.train.seeds))
     return f"""
 ## {dataset}
 
 `keyslice experiment {dataset}` · dataset version `{versioning.version(workspace, dataset)}` ·
-{counted} exams · {stage.backbone.name}, weights `{weights["source"]}` · {stage.prepare.image_size} ×
-{stage.prepare.image_size} pixels · seeds {seeds}.
+{counted} exams · {stage.backbone.name}, weights `{weights["source"]}` · {size} × {size} pixels ·
+seeds {seeds}.
 
 {markdown(table, references)}
 Mean ± sd over seeds; intervals ({stage.evaluate.confidence:.0%}) by bootstrap over patients, or

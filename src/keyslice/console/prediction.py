@@ -20,7 +20,7 @@ def run(
     version: str,
     as_json: bool,
 ) -> None:
-    """Predict `files` with version `version` (a number or @alias) of the registered model `name`."""
+    """Predict `files` with a version (a number or @alias) of the registered model `name`."""
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise UserError("no such file", where=missing[0], remedy="mend the path")

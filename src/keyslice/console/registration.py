@@ -12,5 +12,3 @@ def run(workspace: Workspace, params: Params, datasets: tuple[str, ...]) -> None
         with err.status(f"registering {name}"):
             version = publish(workspace, params, name)
         out.print(f"[bold]{name}[/bold] version {version.version}  @challenger")
-
-

@@ -8,7 +8,6 @@ import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from keyslice.config import Evaluate
 from keyslice.evaluation import contact_sheet, palette, plots, presentation, published
@@ -44,8 +43,17 @@ class Content:
     frames_of: FramesOf
 
 
-def render(content: Content) -> str:
-    """The page; equal content gives equal text."""
+def overview(content: Content) -> dict[str, str]:
+    """The figures over all variants as SVG, by name; none of them shows a pixel of an exam."""
+    test, looks = _test(content)
+    figures = {"positions": plots.positions(test, looks), "exam_maps": plots.exam_maps(test, looks)}
+    if content.table["cost"].notna().all():
+        figures |= {metric: plots.cost(content.table, metric, looks) for metric in plots.NAMES}
+    return {name: palette.svg(figure) for name, figure in figures.items()}
+
+
+def render(content: Content, figures: Mapping[str, str]) -> str:
+    """The page, with the figures of `overview`; equal content gives equal text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("keyslice.evaluation"),
         autoescape=True,
@@ -53,8 +61,7 @@ def render(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    test = {name: rows[rows["split"] == "test"] for name, rows in content.results.items()}
-    looks = palette.looks(test)
+    test, looks = _test(content)
     first = next(iter(content.results.values()))
     return environment.get_template("report.html.j2").render(
         content=content,
@@ -64,7 +71,7 @@ def render(content: Content) -> str:
         splits=_split_sizes(first),
         unknown_patients=(first["patient"] == UNKNOWN).any(),
         seeds=sorted({seed for rows in test.values() for seed in rows["seed"].unique()}),
-        figures=_figures(content, test, looks),
+        figures={name: _inline(svg) for name, svg in figures.items()},
         details=_details(content, test, looks),
         exams=_contact_sheets(content, test),
         benchmark=published.BENCHMARK.get(content.flag or "", {}),
@@ -85,18 +92,10 @@ def _split_sizes(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
     }
 
 
-def _figures(
-    content: Content, test: Mapping[str, pd.DataFrame], looks: Mapping[str, palette.Look]
-) -> dict[str, Markup]:
-    costs = {}
-    if content.table["cost"].notna().all():
-        costs = {
-            metric: _inline(plots.cost(content.table, metric, looks)) for metric in plots.NAMES
-        }
-    return costs | {
-        "positions": _inline(plots.positions(test, looks)),
-        "exam_maps": _inline(plots.exam_maps(test, looks)),
-    }
+def _test(content: Content) -> tuple[dict[str, pd.DataFrame], dict[str, palette.Look]]:
+    """The test exams' predictions, and how each variant is drawn."""
+    test = {name: rows[rows["split"] == "test"] for name, rows in content.results.items()}
+    return test, palette.looks(test)
 
 
 def _details(
@@ -106,11 +105,11 @@ def _details(
     for variant, rows in test.items():
         found, runs, look = predicted(rows, "test"), content.runs[variant], looks[variant]
         details[variant] = {
-            "training": _inline(plots.training(runs, look)),
+            "training": _inline(palette.svg(plots.training(runs, look))),
             "reliability": _inline(
-                plots.reliability(found, content.settings.calibration_bins, look)
+                palette.svg(plots.reliability(found, content.settings.calibration_bins, look))
             ),
-            "confusion": _inline(plots.confusions(found, content.classes, look)),
+            "confusion": _inline(palette.svg(plots.confusions(found, content.classes, look))),
             "warnings": [(seed, text) for seed, run in runs.items() for text in run.warnings],
         }
     return details
@@ -145,9 +144,8 @@ def _paper_notes(content: Content) -> list[str]:
     return [f"{name}: {one.note}" for name, one in known.items() if one.note and name in samplers]
 
 
-def _inline(figure: Figure) -> Markup:
-    """The figure's <svg> in the page's own colours, so that it reads on light and dark."""
-    text = palette.svg(figure)
+def _inline(text: str) -> Markup:
+    """A figure's <svg> in the page's own colours, so that it reads on light and dark."""
     for colour, name in ((palette.INK, "--ink"), (palette.FAINT, "--rule")):
         text = text.replace(colour, f"var({name})")
     return Markup(text)  # noqa: S704  made here; matplotlib escapes the labels

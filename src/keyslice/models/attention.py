@@ -19,9 +19,17 @@ class TemporalAttention(nn.Module):
             nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False)
         )
 
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B,k,D) and mask (B,k) to the aggregate (B,D) and its weights (B,k)."""
-        scores = self.score(features).squeeze(-1).masked_fill(~mask, -torch.inf)
+    def forward(
+        self, features: Tensor, mask: Tensor, gate: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B,k,D) and mask (B,k) to the aggregate (B,D) and its weights (B,k).
+
+        `gate` (B,k), where there is one, is added to the scores: the sampler's say in the weights.
+        """
+        scores = self.score(features).squeeze(-1)
+        if gate is not None:
+            scores = scores + gate
+        scores = scores.masked_fill(~mask, -torch.inf)
         weights = scores.softmax(1)
         return torch.einsum("bk,bkd->bd", weights, features), weights
 

@@ -87,7 +87,7 @@ class FrameClassifier(nn.Module):
         features = selection.features
         if features is None:
             features = self._encode_kept(selection.gather(frames, self.normalisation), selection)
-        aggregate, weights = self.attention(features, selection.mask)
+        aggregate, weights = self.attention(features, selection.mask, selection.gate)
         logits = self.head(aggregate)
         if not (self.training and self.prefixes):
             return Output(logits, selection, weights)

@@ -114,6 +114,7 @@ class Mirror:
         folder = self.workspace.comparison(self.dataset)
         for name in COMPARISON_FILES:
             self.client.log_artifact(parent, str(folder / name))
+        self.client.log_artifacts(parent, str(folder / "figures"), "figures")
         self._log_dataset(parent, "comparison")
         self._log_metrics(parent, self._summary(variants))
         candidate = _json(folder / "candidate.json")

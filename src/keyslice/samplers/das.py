@@ -10,6 +10,11 @@ frames, that of one unlearned feature, and rows draw with replacement. Here
 
 and the rows choose one after the other, earlier choices masked: k distinct frames, with Gumbel
 noise while training, without it at inference.
+
+A frame's mean score g[t] = 1/k Σ_j A[j,t], without noise, is also added to the temporal attention's
+score of that frame if it is kept (`settings.gate`), as the gates of a mixture of experts weigh what
+they chose (Shazeer et al., ICLR 2017). The straight-through gradient alone judges an exchange of
+frames by a linear guess in pixels; through the gate a frame that helped is scored higher.
 """
 
 import torch
@@ -70,6 +75,9 @@ class DAS(Sampler[DASSettings]):
         scores = self.scores(frame_features(levels, lengths, valid))  # (B,T,H)
         scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
         attention = scales @ scores.transpose(1, 2) / self.settings.heads  # (B,k,T)
+        opinion = None
+        if self.settings.gate:
+            opinion = (attention * rows[..., None]).sum(1) / counts[:, None]  # (B,T)
         if self.training:
             sizes = torch.stack((counts, lengths), dim=1)
             attention = attention + exam_noise(sizes, attention.shape[1:], generator, frames.device)
@@ -79,7 +87,10 @@ class DAS(Sampler[DASSettings]):
             temperature = self.temperature(summary)
             soft = relax(attention, open_frames(chosen, valid), rows, temperature)
             figures = diagnostics(temperature, scores.mT, scales.mT, valid, rows)
-        return Selection.from_choices(chosen, rows, lengths, valid, soft=soft, diagnostics=figures)
+        gate = None if opinion is None else opinion.gather(1, chosen)
+        return Selection.from_choices(
+            chosen, rows, lengths, valid, soft=soft, gate=gate, diagnostics=figures
+        )
 
 
 def frame_features(levels: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from keyslice.config.samplers import DASSettings, SamplerSettings
+from keyslice.config.samplers import AttentionSettings, SamplerSettings
 from keyslice.samplers.positions import relative
 from keyslice.samplers.selection import Selection
 
@@ -98,7 +98,7 @@ def warnings(figures: Figures, settings: SamplerSettings) -> list[str]:
             "learn further; try a lower learning rate or a higher temperature"
         )
     low, high = figures.temperature_low, figures.temperature_high
-    if isinstance(settings, DASSettings) and settings.adaptive_temperature and low and high:
+    if isinstance(settings, AttentionSettings) and settings.adaptive_temperature and low and high:
         base = settings.base_temperature
         if high / base < 0.5 + AT_BOUND or low / base > 1.5 - AT_BOUND:
             found.append(

@@ -38,6 +38,9 @@ class Selection:
     """(B,k,T) relaxed rows that carry the gradient; None where nothing is learned or recorded."""
     features: Tensor | None = None
     """(B,k,D) encodings of the kept frames, where the sampler had to make them at inference."""
+    gate: Tensor | None = None
+    """(B,k) what the sampler itself thinks of each kept frame, for the temporal attention to add to
+    its own score; carries gradient. None where the sampler has no such opinion."""
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
     """Detached figures, one for each exam (B,): `temperature`, `head_similarity`."""
 
@@ -51,6 +54,7 @@ class Selection:
         *,
         soft: Tensor | None = None,
         features: Tensor | None = None,
+        gate: Tensor | None = None,
         diagnostics: Mapping[str, Tensor] | None = None,
     ) -> "Selection":
         """Bring choices into frame order, everything that belongs to a row along with them.
@@ -62,6 +66,7 @@ class Selection:
             valid: (B,T) bool, the frames that could be chosen.
             soft: (B,k,T) relaxed rows, in the order of `chosen`.
             features: (B,k,D) encodings, in the order of `chosen`.
+            gate: (B,k) opinions, in the order of `chosen`.
             diagnostics: figures for each exam.
         """
         last = chosen.masked_fill(~rows, valid.shape[1])
@@ -74,6 +79,7 @@ class Selection:
             valid=valid,
             soft=None if soft is None else _permute_rows(soft, order),
             features=None if features is None else _permute_rows(features, order),
+            gate=None if gate is None else gate.gather(1, order),
             diagnostics=diagnostics or {},
         )
 

@@ -23,7 +23,7 @@ from keyslice.stages.running import only_process_of
 def compare(
     workspace: Workspace, params: Params, dataset: str, *, frames_of: FramesOf | None = None
 ) -> None:
-    """Write data/comparisons/<dataset>: comparison.csv, comparison.md, report.html, candidate.json.
+    """Write data/comparisons/<dataset>: comparison.csv, .md, report.html, figures/, candidate.json.
 
     Only the configured variants are read, whatever else lies in the results. The same results
     give the same bytes.
@@ -59,27 +59,29 @@ def compare(
             test, params.variants, settings.references, evaluate.confidence, flag
         )
         chosen = _candidate(params, dataset, validation)
-        page = report.render(
-            report.Content(
-                dataset=dataset,
-                version=_version(workspace, dataset),
-                classes=configured.classes,
-                settings=evaluate,
-                references=settings.references,
-                flag=flag,
-                table=table,
-                candidate=chosen,
-                results=results,
-                runs=trained,
-                contact_sheets=settings.contact_sheets,
-                frames_of=frames_of or _stored_frames(workspace.prepared(dataset)),
-            )
+        content = report.Content(
+            dataset=dataset,
+            version=_version(workspace, dataset),
+            classes=configured.classes,
+            settings=evaluate,
+            references=settings.references,
+            flag=flag,
+            table=table,
+            candidate=chosen,
+            results=results,
+            runs=trained,
+            contact_sheets=settings.contact_sheets,
+            frames_of=frames_of or _stored_frames(workspace.prepared(dataset)),
         )
+        figures = report.overview(content)
+        page = report.render(content, figures)
         with files.folder_beside(workspace.comparison(dataset)) as folder:
             table.to_csv(folder / "comparison.csv", index=False, lineterminator="\n")
             text = presentation.markdown(table, settings.references)
             files.write_text(folder / "comparison.md", text)
             files.write_text(folder / "report.html", page)
+            for name, svg in figures.items():
+                files.write_text(folder / "figures" / f"{name}.svg", svg)
             entry = {"dataset": dataset} | dataclasses.asdict(chosen)
             files.write_text(folder / "candidate.json", json.dumps(entry, indent=2) + "\n")
 

@@ -21,7 +21,7 @@ from keyslice.training.batches import Exams
 
 
 def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -> None:
-    """Write data/results/<dataset>/<variant>: predictions.parquet, metrics.json, confusion.json.
+    """Write data/results/<dataset>/<variant>: predictions, metrics, confusions and curves.
 
     Raises:
         UserError: unknown names, a variant that has not been trained.
@@ -42,6 +42,19 @@ def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -
         files.write_text(folder / "metrics.json", json.dumps(figures, indent=2) + "\n")
         matrices = confusions(table, settings.classes)
         files.write_text(folder / "confusion.json", json.dumps(matrices, indent=2) + "\n")
+        curves = _curves(workspace, settings)
+        files.write_text(folder / "curves.csv", curves.to_csv(index=False, lineterminator="\n"))
+
+
+def _curves(workspace: Workspace, settings: StageSettings) -> pd.DataFrame:
+    """A row per epoch, the mean over the seeds that reached it; what `dvc plots show` draws."""
+    folder = workspace.models(settings.dataset, settings.variant)
+    columns = ["epoch", "train_loss", "validation_loss", "validation_auc"]
+    histories = [
+        pd.read_csv(folder / f"seed-{seed}" / "history.csv", usecols=columns)
+        for seed in settings.train.seeds
+    ]
+    return pd.concat(histories).groupby("epoch", as_index=False).mean()[columns]
 
 
 def trained(workspace: Workspace, settings: StageSettings, seed: int) -> FrameClassifier:

@@ -27,11 +27,13 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
     with only_process_of(workspace, f"train@{dataset}-{variant}"):
         torch.set_num_threads(settings.train.threads)
         store = PreparedStore.open(workspace.prepared(dataset))
-        splits = [Exams(store, split, settings.classes) for split in ("train", "validation")]
+        learned, validation = (
+            Exams(store, split, settings.classes) for split in ("train", "validation")
+        )
         home = workspace.checkpoints(dataset, variant)
         folder = home / inputs_hash(settings, workspace.prepared(dataset))
         origins = [
-            fit_seed(settings, *splits, seed, folder / f"seed-{seed}")
+            fit_seed(settings, learned, validation, seed, folder / f"seed-{seed}")
             for seed in settings.train.seeds
         ]
         description = settings.model_dump(mode="json") | {
