@@ -22,7 +22,7 @@ class _Timer(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.start = time.perf_counter()
 
-    def on_train_batch_end(self, *_: object) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.spent = time.perf_counter() - self.start
 
 
