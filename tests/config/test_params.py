@@ -93,6 +93,11 @@ def test_a_missing_key_is_named(complaint):
     assert "datasets.adrenal.classes: is missing" in said
 
 
+def test_a_section_that_dvc_depends_on_must_be_there(complaint):
+    said = complaint(lambda values: values.pop("model"))
+    assert "params.yaml: model: the section is missing" in said
+
+
 def test_a_file_that_is_no_yaml_is_one_line(tmp_path):
     (tmp_path / "params.yaml").write_text("train: [1,", encoding="utf-8")
     with pytest.raises(UserError, match=r"^params\.yaml: not YAML[^\n]*$"):

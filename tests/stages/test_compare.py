@@ -96,15 +96,23 @@ def run(workspace, params=None):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-def test_four_files_are_written(finished):
+def test_tables_report_figures_and_candidate_are_written(finished):
     assert set(finished) == {
         "comparison.csv",
         "comparison.md",
         "report.html",
         "candidate.json",
+        "figures/auc.svg",
+        "figures/balanced_accuracy.svg",
+        "figures/positions.svg",
+        "figures/exam_maps.svg",
     }
 
 

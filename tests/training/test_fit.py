@@ -79,7 +79,7 @@ def test_a_killed_training_gives_the_same_files(
 
 
 def test_a_training_ended_by_the_system_gives_the_same_files(store, stage_settings, tmp_path):
-    settings = stage_settings("das", epochs=30, patience=30, learning_rate=1e-3)
+    settings = stage_settings("das", epochs=12, patience=12, learning_rate=1e-3)
     store.table.to_parquet(store.folder / "table.parquet")
     (tmp_path / "settings.json").write_text(settings.model_dump_json())
     folder = tmp_path / "killed"
@@ -137,8 +137,8 @@ def test_what_separates_the_classes_is_learned_and_the_best_epoch_kept(
 
 
 def test_nothing_but_the_results_and_no_pickle_stays(store, stage_settings, tmp_path):
-    _fit(store, stage_settings("das", epochs=1), tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {*OUTPUTS}
+    _fit(store, stage_settings("das", epochs=1), tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {*OUTPUTS}
 
 
 def test_a_diverging_training_is_told_in_one_line(store, stage_settings, tmp_path):

@@ -183,6 +183,14 @@ def load(path: Path) -> Params:
         raise UserError(f"not YAML ({error})", where=path.name, remedy="mend the syntax") from None
     if not isinstance(values, dict):
         raise UserError("is empty", where=path.name, rule="it must hold datasets and variants")
+    for name in SECTIONS:
+        if name not in values:
+            raise UserError(
+                "the section is missing",
+                where=f"{path.name}: {name}",
+                rule="dvc.yaml depends on every section",
+                remedy=f"add `{name}: {{}}` for the defaults",
+            )
     try:
         return Params.model_validate(values)
     except ValidationError as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -91,15 +91,15 @@ class EpochShuffle(Sampler[int]):
 def training_loader(exams: Exams, size: int, seed: int) -> DataLoader[Batch]:
     """Shuffled batches; a last batch of one exam is left out, since BatchNorm needs two."""
     drop_last = len(exams) % size == 1 and len(exams) > size
-    return DataLoader(
-        exams,
-        size,
-        sampler=EpochShuffle(len(exams), seed),
-        collate_fn=exams.collate,
-        drop_last=drop_last,
-    )  # pyright: ignore[reportReturnType]
+    return _loader(exams, size, sampler=EpochShuffle(len(exams), seed), drop_last=drop_last)
 
 
 def validation_loader(exams: Exams, size: int) -> DataLoader[Batch]:
     """Batches in the store's order."""
-    return DataLoader(exams, size, collate_fn=exams.collate)  # pyright: ignore[reportReturnType]
+    return _loader(exams, size)
+
+
+def _loader(exams: Exams, size: int, **options: Any) -> DataLoader[Any]:
+    # A loader draws a number whenever it starts. Drawn from the global generator, that would give a
+    # resumed epoch, whose loader starts at another moment, other dropout.
+    return DataLoader(exams, size, collate_fn=exams.collate, generator=torch.Generator(), **options)

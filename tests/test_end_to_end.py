@@ -1,0 +1,233 @@
+"""The real chain on a real workspace, small: files in, `dvc repro`, a registered model out."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PARAMS = {
+    "datasets": {
+        "scans": {
+            "source": "folder",
+            "identifiers": "public",
+            "classes": ["dark", "bright"],
+            "split": {"train": 0.5, "validation": 0.25, "test": 0.25},
+        }
+    },
+    "variants": {
+        "full": {"sampler": "full"},
+        "das": {"sampler": "das", "keep": 0.5},
+    },
+    "prepare": {"image_size": 32},
+    "backbone": {"name": "test_resnet", "weights": "none"},
+    "train": {"seeds": [0, 1], "epochs": 2, "batch_size": 8, "learning_rate": 0.003},
+    "model": {},
+    "evaluate": {"resamples": 50},
+    "compare": {"references": ["full"], "contact_sheets": 1},
+}
+
+
+def _keyslice(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "keyslice.cli", *arguments]
+    return _run(root, command)
+
+
+def _run(root: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "COLUMNS": "80",
+    }
+    return subprocess.run(
+        command, cwd=root, env=environment, text=True, capture_output=True, check=False
+    )
+
+
+def _write_exams(folder: Path, numbers: range) -> None:
+    rng = np.random.default_rng(numbers.start)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / "labels.csv"
+    lines = table.read_text().splitlines() if table.exists() else ["file,patient_id,label"]
+    for i in numbers:
+        level = 60 + 120 * (i % 2)
+        frames = rng.normal(level, 9, (24, 20, int(rng.integers(5, 9)))).clip(0, 255)
+        image = nib.Nifti1Image(frames.astype(np.uint8), np.diag([1.0, 1.0, 4.0, 1.0]))
+        nib.save(image, folder / f"{i:02}.nii.gz")
+        lines.append(f"{i:02}.nii.gz,{i:05},{('dark', 'bright')[i % 2]}")
+    table.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A clone with 24 exams that has been ingested, reproduced and registered."""
+    root = tmp_path_factory.mktemp("clone")
+    for name in ("src", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, root / name)
+    (root / "data").mkdir()
+    (root / "data" / "datasets.yaml").write_text("ingested: []\n")
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    _write_exams(root / "data" / "inbox" / "scans", range(24))
+    for command in (
+        ["git", "init", "--quiet"],
+        [sys.executable, "-m", "dvc", "init", "--quiet"],
+        [sys.executable, "-m", "keyslice.cli", "ingest", "scans"],
+        [sys.executable, "-m", "dvc", "repro"],
+        [sys.executable, "-m", "keyslice.cli", "register"],
+    ):
+        done = _run(root, command)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return root
+
+
+def test_every_stage_left_its_files(workspace):
+    data = workspace / "data"
+    assert (data / "exams" / "scans.dvc").is_file()
+    for variant in PARAMS["variants"]:
+        assert (data / "models" / "scans" / variant / "seed-1" / "model.safetensors").is_file()
+        assert (data / "results" / "scans" / variant / "metrics.json").is_file()
+    assert (data / "comparisons" / "scans" / "report.html").is_file()
+
+
+def test_half_of_the_frames_were_kept_at_half_the_cost(workspace):
+    table = pd.read_csv(workspace / "data" / "comparisons" / "scans" / "comparison.csv")
+    cost = table.set_index("variant")["cost"]
+    assert cost["full"] == 1
+    assert 0.5 <= cost["das"] <= 0.6  # lengths of 5 to 8 frames, rounded up
+
+
+def test_a_second_repro_finds_nothing_to_do(workspace):
+    done = _run(workspace, [sys.executable, "-m", "dvc", "status", "--json"])
+    assert json.loads(done.stdout) == {}
+
+
+def test_a_retraining_with_nothing_new_does_no_work_and_says_so(workspace):
+    before = {p: p.stat().st_mtime_ns for p in (workspace / "data").rglob("*") if p.is_file()}
+    done = _keyslice(workspace, "retrain")
+    assert done.returncode == 0
+    assert "Nothing new" in done.stdout
+    assert not (workspace / "state" / "prefect").exists()
+    assert before == {
+        p: p.stat().st_mtime_ns for p in (workspace / "data").rglob("*") if p.is_file()
+    }
+
+
+def test_mlflow_has_one_parent_and_a_run_for_each_variant_and_seed(workspace):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{workspace}/state/mlflow.db")
+    [experiment] = [e for e in client.search_experiments() if e.name == "scans"]
+    runs = client.search_runs([experiment.experiment_id])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(runs) - len(children) == 1
+    assert len(children) == 4
+    steps = client.get_metric_history(children[0].info.run_id, "validation_loss")
+    assert [metric.step for metric in steps] == [0, 1]
+
+
+def test_the_registered_version_names_where_it_came_from(workspace):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{workspace}/state/mlflow.db")
+    version = client.get_model_version_by_alias("scans", "challenger")
+    commit = version.tags["keyslice.run_commit"]
+    listed = _run(workspace, ["git", "ls-tree", "-r", "--name-only", commit]).stdout.split()
+    assert {"dvc.lock", "params.yaml", "data/exams/scans.dvc"} <= set(listed)
+    pointer = yaml.safe_load((workspace / "data" / "exams" / "scans.dvc").read_text())
+    assert version.tags["keyslice.dataset_version"] == pointer["outs"][0]["md5"]
+    assert all(version.tags[f"keyslice.{name}"] for name in ("parameters", "requirements"))
+
+
+def test_status_tells_the_dataset_and_the_model(workspace):
+    told = json.loads(_keyslice(workspace, "status", "--json").stdout)
+    assert told["datasets"]["scans"]["exams"] == 24
+    assert told["datasets"]["scans"]["due"] is None
+    assert [model["aliases"] for model in told["models"]] == [["challenger"]]
+
+
+def test_predict_and_mlflow_give_the_same_numbers(workspace):
+    import mlflow
+
+    files = sorted((workspace / "data" / "inbox" / "scans").glob("*.nii.gz"))[:3]
+    names = [str(file) for file in files]
+    told = json.loads(_keyslice(workspace, "predict", "--json", *names).stdout)
+    mlflow.set_tracking_uri(f"sqlite:///{workspace}/state/mlflow.db")
+    model = mlflow.pyfunc.load_model("models:/scans@challenger")
+    table = model.predict(pd.DataFrame({"file": names}))
+    for one, (_, row) in zip(told, table.iterrows(), strict=True):
+        assert one["probabilities"]["bright"] == pytest.approx(row["probability.bright"], abs=1e-6)
+        assert one["kept"] == list(row["kept"])
+
+
+def test_a_stored_prediction_can_be_repeated_from_the_file(workspace):
+    from keyslice.exams.exam import exam_id
+    from keyslice.exams.readers import read
+
+    told = json.loads((workspace / "data" / "comparisons" / "scans" / "candidate.json").read_text())
+    stored = pd.read_parquet(
+        workspace / "data" / "results" / "scans" / told["variant"] / "predictions.parquet"
+    )
+    stored = stored[stored["seed"] == told["seed"]].set_index("exam_id")
+    for file in sorted((workspace / "data" / "inbox" / "scans").glob("*.nii.gz")):
+        exam = exam_id(read(file).frames)
+        if exam in stored.index:
+            [again] = json.loads(_keyslice(workspace, "predict", "--json", str(file)).stdout)
+            expected = stored.loc[exam, "probabilities"][1]
+            assert again["probabilities"]["bright"] == pytest.approx(expected, abs=1e-5)
+            assert again["kept"] == list(stored.loc[exam, "kept"])
+            return
+    pytest.fail("no file of the inbox is among the stored predictions")
+
+
+def test_no_patient_id_and_no_file_name_is_in_what_was_written(workspace):
+    written = [p for top in ("data", "state") for p in (workspace / top).rglob("*") if p.is_file()]
+    written = [p for p in written if "inbox" not in p.parts and "quarantine" not in p.parts]
+    assert written
+    for path in written:
+        content = path.read_bytes()
+        for i in (0, 7, 23):
+            assert f"{i:02}.nii.gz".encode() not in content, path
+
+
+def test_more_exams_extend_the_dataset_and_are_seen_as_news(workspace, tmp_path):
+    copy = tmp_path / "grown"
+    shutil.copytree(workspace, copy)
+    before = pd.read_parquet(copy / "data" / "exams" / "scans" / "manifest.parquet")
+    _write_exams(copy / "data" / "inbox" / "scans", range(24, 27))
+    told = json.loads(_keyslice(copy, "ingest", "--json", "scans").stdout)
+    after = pd.read_parquet(copy / "data" / "exams" / "scans" / "manifest.parquet")
+    assert told["report"]["accepted"] == 3
+    assert told["version"] != told["previous"]
+    kept = after.set_index("exam_id").loc[before["exam_id"]]
+    assert kept["split"].tolist() == before["split"].tolist()
+    due = json.loads(_keyslice(copy, "status", "--json").stdout)["datasets"]["scans"]["due"]
+    assert "out of date" in due
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("retrain", "scan"), "unknown dataset 'scan'; a dataset is named under `datasets`"),
+        (("ingest", "nothing"), "unknown dataset 'nothing'"),
+        (("stage", "train", "scans", "dass"), "did you mean 'das'?"),
+        (("predict", "nowhere.nii.gz"), "nowhere.nii.gz: no such file"),
+        (("predict", "--version", "99", "data/inbox/scans/00.nii.gz"), "'99' is registered"),
+        (("predict", "data/inbox/scans/labels.csv"), "none of the known formats"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(workspace, arguments, said):
+    done = _keyslice(workspace, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
