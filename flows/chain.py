@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 
 from flows import tasks
 from keyslice import versioning
+from keyslice.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Retrained:
     model_version: int
 
 
-class RetrainFailed(Exception):  # noqa: N818 - named for what happened
+class RetrainFailed(RunError):  # noqa: N818 - named for what happened
     """Parts of a retraining failed; what does not depend on them was done.
 
     Attributes:

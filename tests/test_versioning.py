@@ -82,7 +82,10 @@ def test_a_run_commit_holds_the_tree_and_leaves_branch_index_and_files_alone(
     (root / "staged").write_text("1")
     git(root, "add", "staged")
     (root / "staged").write_text("2")
-    (root / "untracked").write_text("3")
+    (root / "src").mkdir()
+    (root / "src" / "untracked.py").write_text("3")
+    (root / "exam.nii.gz").write_text("of a patient")
+    (root / "labels.csv").write_text("file,patient_id,label")
     (root / "params.yaml").unlink()
     before = (git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD"))
     index = (root / ".git/index").read_bytes()
@@ -93,8 +96,9 @@ def test_a_run_commit_holds_the_tree_and_leaves_branch_index_and_files_alone(
     assert (git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD")) == before
     assert git(root, "rev-parse", f"{commit}^") == before[1]
     assert git(root, "show", f"{commit}:staged") == "2"
-    assert git(root, "show", f"{commit}:untracked") == "3"
+    assert git(root, "show", f"{commit}:src/untracked.py") == "3"
     found = files_of(root, commit)
+    assert not {"exam.nii.gz", "labels.csv"} & set(found)
     assert "params.yaml" not in found
     assert "state/forced" in found
 
@@ -227,6 +231,24 @@ def test_leaving_the_block_ends_children_of_other_threads_and_starts_none(tmp_pa
     assert gone(pids[0])
     with pytest.raises(versioning.ChildrenEndedError):
         context.copy().run(versioning.run, ["true"], cwd=tmp_path)
+
+
+def test_what_a_killed_owner_left_running_is_ended(tmp_path: Path) -> None:
+    owner = (
+        "import sys; from pathlib import Path; from keyslice import versioning; "
+        "versioning.run([sys.executable, '-c', sys.argv[1]], cwd=Path(sys.argv[2]), on_line=print)"
+    )
+    command = [sys.executable, "-u", "-c", owner, FAMILY, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert versioning.end_orphans(tmp_path) == 0  # its owner lives
+        process.kill()
+        process.wait()
+    assert not gone(pid)
+    assert versioning.end_orphans(tmp_path) == 1
+    assert gone(pid)
+    assert versioning.end_orphans(tmp_path) == 0
 
 
 def test_children_find_this_environments_commands_and_phone_nobody(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keyslice import __version__
-from keyslice.errors import UserError
+from keyslice.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from keyslice.config import Params, Workspace
@@ -18,7 +18,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 class Group(click.Group):
-    """A user's mistake is one line and exit code 2; commands keep the order of their work."""
+    """A user's mistake is one line and exit code 2, a failed run one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -26,6 +26,9 @@ class Group(click.Group):
         except UserError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
+        except RunError as error:
+            click.echo(f"failed: {' '.join(str(error).split())}", err=True)
+            sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

@@ -20,6 +20,10 @@ class UserError(Exception):
         super().__init__(" ".join("; ".join(part for part in parts if part).split()))
 
 
+class RunError(Exception):
+    """Something failed that is nobody's mistake: one line, exit code 1; the log has the rest."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The remedy for a misspelt name: the nearest known one, else the list of all."""
     known = sorted(known)

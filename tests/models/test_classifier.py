@@ -4,6 +4,7 @@ import torch
 from keyslice.config import SAMPLER_SETTINGS
 from keyslice.models import build
 from keyslice.models.seeding import per_exam
+from keyslice.samplers import adps, das, das_paper, nonempty
 
 SAMPLERS = sorted(SAMPLER_SETTINGS)
 
@@ -43,6 +44,28 @@ def test_every_parameter_learns(stage_settings, sampler):
     named = {n: p for n, p in model.named_parameters() if ".layer" not in n}
     still = [n for n, p in named.items() if p.grad is None or not p.grad.abs().sum() > 0]
     assert still == []
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_frames_that_were_not_kept_do_not_reach_the_scores(stage_settings, sampler, monkeypatch):
+    model, _ = build.fresh(stage_settings(sampler), seed=1)
+    model.eval()
+    frames, lengths = _exams(9, 4, 6)
+    with torch.inference_mode():
+        first = model(frames, lengths, per_exam(0, "abc"))
+        kept = first.selection.matrix.sum(1).bool()[..., None, None, None]
+        _hold(monkeypatch, first.selection)
+        again = model(torch.where(kept, frames, 255 - frames), lengths, per_exam(0, "abc"))
+    assert torch.equal(again.selection.indices, first.selection.indices)
+    assert torch.equal(again.logits, first.logits)
+
+
+def _hold(monkeypatch, selection):
+    """Whatever the scores say, choose the frames of `selection`."""
+    monkeypatch.setattr(das, "choose", lambda scores, valid: selection.indices)
+    for module, name in ((nonempty, "NonEmpty"), (das_paper, "DASPaper"), (adps, "ADPS")):
+        cls = getattr(module, name)
+        monkeypatch.setattr(cls, "forward", lambda *_, **__: selection)
 
 
 def test_chunks_change_nothing(stage_settings):

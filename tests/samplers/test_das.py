@@ -45,21 +45,6 @@ def test_as_written_the_ranking_is_that_of_the_variance(make, frames):
     assert (selection.distinct == 1).all()
 
 
-def test_padding_may_be_chosen_where_the_settings_say_so(make):
-    frames = torch.zeros(64, 10, 1, 4, 4, dtype=torch.uint8)
-    lengths = torch.full((64,), 3)
-    lengths[0] = 10
-    masked, choosable = (
-        make("das_paper", padding=padding)(
-            frames, lengths, generator=torch.Generator().manual_seed(0)
-        )
-        for padding in ("masked", "choosable")
-    )
-    assert masked.indices[1:].max() < 3
-    assert choosable.indices[1:].max() == 9
-    assert (choosable.kept == 5).all()
-
-
 @torch.no_grad()
 def test_mended_the_ranking_is_learned(make, frames):
     choices = {

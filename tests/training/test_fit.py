@@ -7,6 +7,7 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 
 from keyslice.config import Train
 from keyslice.errors import UserError
@@ -116,11 +117,12 @@ def test_a_complete_folder_is_left_alone(store, stage_settings, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "a").iterdir()} == times
 
 
-def test_a_torn_checkpoint_means_a_fresh_start(store, stage_settings, tmp_path):
+@pytest.mark.parametrize("torn", [b"", b"PK\x03\x04 torn", b"no checkpoint at all"])
+def test_a_torn_checkpoint_means_a_fresh_start(store, stage_settings, tmp_path, torn):
     settings = stage_settings("uniform", epochs=1)
     expected = _fit(store, settings, tmp_path / "a")
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "last.ckpt").write_bytes(b"PK\x03\x04 torn")
+    (tmp_path / "b" / "last.ckpt").write_bytes(torn)
     assert _fit(store, settings, tmp_path / "b") == expected
 
 
@@ -147,6 +149,17 @@ def test_a_diverging_training_is_told_in_one_line(store, stage_settings, tmp_pat
         _fit(store, settings, tmp_path)
 
 
+def test_an_epoch_that_diverged_is_never_the_best():
+    assert fit.best_epoch([2.0, 1.0, float("nan")]) == 1
+    assert fit.best_epoch([float("inf"), 3.0]) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told():
+    with pytest.raises(UserError, match=r"train\.device: cuda: no GPU was found"):
+        fit.device(Train(device="cuda"))
+
+
 @pytest.mark.parametrize(
     ("losses", "ended"),
     [
@@ -154,6 +167,7 @@ def test_a_diverging_training_is_told_in_one_line(store, stage_settings, tmp_pat
         ([3.0, 2.0, 1.0], False),
         ([1.0, 2.0, 3.0], True),
         ([2.0, 1.0, 1.0, 1.0], True),
+        ([2.0, 1.0, 1.5], False),
         ([float("nan")], True),
         ([5.0, 4.0, 3.0, 2.0, 1.0], True),
     ],

@@ -1,6 +1,6 @@
 """Settings of each selection method, by its name in the registry."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -52,14 +52,11 @@ class DASSettings(AttentionSettings):
     """The paper's idea with its faults mended."""
 
     gate: bool = True
-    """Let the temporal attention weigh the kept frames by the sampler's scores, too."""
+    """Let the scores learn from the temporal attention, too."""
 
 
 class DASPaperSettings(AttentionSettings):
     """The paper's equations as written."""
-
-    padding: Literal["masked", "choosable"] = "masked"
-    """`choosable` is the paper's convention: k of the padded length, padding may be chosen."""
 
 
 SAMPLER_SETTINGS: dict[str, type[SamplerSettings]] = {

@@ -17,11 +17,11 @@ def run(workspace: Workspace, params: Params) -> None:
         "registered. No weights are fetched: the networks start from random values.\n"
     )
     retraining.run(workspace, params, (DATASET,))
-    exam = next(iter(sorted(workspace.inbox(DATASET).rglob("*.nii.gz"))), None)
+    exam = min(workspace.inbox(DATASET).rglob("*.nii*"))
     report = workspace.comparison(DATASET).relative_to(workspace.root) / "report.html"
     lines = {
         f"open {report}": "the comparison with plots and contact sheets",
-        f"keyslice predict {exam.relative_to(workspace.root)}" if exam else "": "one exam",
+        f"keyslice predict {exam.relative_to(workspace.root)}": "one exam, and the slices it took",
         "keyslice status": "datasets, versions, models",
         "mlflow server --backend-store-uri sqlite:///state/mlflow.db": "runs and curves",
         "dvc dag": "the stage graph",
@@ -29,5 +29,4 @@ def run(workspace: Workspace, params: Params) -> None:
     }
     out.print("\n[bold]Next[/bold] (after [bold]. .venv/bin/activate[/bold])")
     for command, purpose in lines.items():
-        if command:
-            out.print(f"  {escape(command)}  [dim]# {purpose}[/dim]", soft_wrap=True)
+        out.print(f"  {escape(command)}  [dim]# {purpose}[/dim]", soft_wrap=True)

@@ -3,6 +3,7 @@
 import time
 
 from flows.due import due
+from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out
 from keyslice.console.results import show_comparison
@@ -20,6 +21,8 @@ def run(
 ) -> None:
     """Retrain `datasets` (default: all ingested) where there is anything new."""
     names = chosen(workspace, params, datasets)
+    if versioning.end_orphans(workspace.root):
+        err.print("ended what a killed run had left running")
     with err.status("looking for news"):
         reasons = due(workspace, params, names)
     if not reasons and not force:

@@ -24,7 +24,8 @@ class TemporalAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Features (B,k,D) and mask (B,k) to the aggregate (B,D) and its weights (B,k).
 
-        `gate` (B,k), where there is one, is added to the scores: the sampler's say in the weights.
+        `gate` (B,k), where there is one, is added to the scores: it is zero in value, and lets
+        their gradient through to the sampler.
         """
         scores = self.score(features).squeeze(-1)
         if gate is not None:

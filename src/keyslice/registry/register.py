@@ -69,14 +69,16 @@ def register(
         made = Path(folder) / PACKAGE
         package.build(workspace, params, dataset, variant, seed, made, provenance)
         _save(made, Path(folder) / MODEL, _signature(params.dataset(dataset).classes))
-        client.log_artifacts(run_id, str(Path(folder) / MODEL), MODEL)
+        # A folder of its own: another version may come from the same run.
+        place = f"{MODEL}-{identity[:12]}"
+        client.log_artifacts(run_id, str(Path(folder) / MODEL), place)
     if not client.search_registered_models(f"name = '{dataset}'"):
         client.create_registered_model(dataset)
     runs = {"keyslice.retraining_run": parent_run_id, "keyslice.training_run": run_id}
     figures = {"keyslice.validation_auc": str(candidate["validation_auc"])}
     made = client.create_model_version(
         dataset,
-        source=f"{client.get_run(run_id).info.artifact_uri}/{MODEL}",
+        source=f"{client.get_run(run_id).info.artifact_uri}/{place}",
         run_id=run_id,
         tags=provenance | runs | figures,
         description=candidate["reason"],

@@ -11,10 +11,11 @@ frames, that of one unlearned feature, and rows draw with replacement. Here
 and the rows choose one after the other, earlier choices masked: k distinct frames, with Gumbel
 noise while training, without it at inference.
 
-A frame's mean score g[t] = 1/k Σ_j A[j,t], without noise, is also added to the temporal attention's
-score of that frame if it is kept (`settings.gate`), as the gates of a mixture of experts weigh what
-they chose (Shazeer et al., ICLR 2017). The straight-through gradient alone judges an exchange of
-frames by a linear guess in pixels; through the gate a frame that helped is scored higher.
+A frame's mean score g[t] = 1/k Σ_j A[j,t], without noise, also takes part in the temporal
+attention's score of that frame if it is kept, by its gradient alone: g - stop(g), zero in value
+(`settings.gate`). So the ranking learns what the attention learns, as a mixture of experts does
+through its gates (Shazeer et al., ICLR 2017), and nothing but kept frames reaches the classifier.
+The straight-through gradient alone judges an exchange of frames by a linear guess in pixels.
 """
 
 import torch
@@ -74,20 +75,20 @@ class DAS(Sampler[DASSettings]):
         summary = pooled(levels, valid)
         scores = self.scores(frame_features(levels, lengths, valid))  # (B,T,H)
         scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
-        attention = scales @ scores.transpose(1, 2) / self.settings.heads  # (B,k,T)
-        opinion = None
-        if self.settings.gate:
-            opinion = (attention * rows[..., None]).sum(1) / counts[:, None]  # (B,T)
+        logits = scales @ scores.transpose(1, 2) / self.settings.heads  # (B,k,T)
+        attention = logits
         if self.training:
             sizes = torch.stack((counts, lengths), dim=1)
             attention = attention + exam_noise(sizes, attention.shape[1:], generator, frames.device)
         chosen = choose(attention, valid)
-        soft, figures = None, {}
+        soft, gate, figures = None, None, {}
         if torch.is_grad_enabled():
             temperature = self.temperature(summary)
             soft = relax(attention, open_frames(chosen, valid), rows, temperature)
+            if self.settings.gate:
+                opinion = (logits * rows[..., None]).sum(1) / counts[:, None]  # (B,T)
+                gate = (opinion - opinion.detach()).gather(1, chosen)
             figures = diagnostics(temperature, scores.mT, scales.mT, valid, rows)
-        gate = None if opinion is None else opinion.gather(1, chosen)
         return Selection.from_choices(
             chosen, rows, lengths, valid, soft=soft, gate=gate, diagnostics=figures
         )

@@ -65,17 +65,15 @@ class DASPaper(Sampler[DASPaperSettings]):
         generator: Generators | None = None,
     ) -> Selection:
         T = frames.shape[1]
-        # With padding choosable the exam is as long as the batch, and k is a share of that.
-        extent = torch.full_like(lengths, T) if self.settings.padding == "choosable" else lengths
-        valid = within(extent, T)
-        counts = kept_count(self.keep, extent)
+        valid = within(lengths, T)
+        counts = kept_count(self.keep, lengths)
         rows = within(counts, int(counts.max()))
         values = statistics(frames, valid, self.settings.feature_stride)
         summary = pooled(log_statistics(values[..., PAPER]), valid)  # (B,d)
         base = standardised(values[..., [VARIANCE]], valid).mT  # (B,1,T)
         scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
         attention = scales.mean(-1, keepdim=True) * base  # (B,k,T)
-        sizes = torch.stack((counts, extent), dim=1)
+        sizes = torch.stack((counts, lengths), dim=1)
         noise = exam_noise(sizes, attention.shape[1:], generator, frames.device)
         scores = attention + noise
         is_open = valid[:, None]

@@ -39,8 +39,8 @@ class Selection:
     features: Tensor | None = None
     """(B,k,D) encodings of the kept frames, where the sampler had to make them at inference."""
     gate: Tensor | None = None
-    """(B,k) what the sampler itself thinks of each kept frame, for the temporal attention to add to
-    its own score; carries gradient. None where the sampler has no such opinion."""
+    """(B,k) zero in value: lets the gradient of the temporal attention's scores through to the
+    sampler's own. None where nothing is learned that way, or no gradient recorded."""
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
     """Detached figures, one for each exam (B,): `temperature`, `head_similarity`."""
 
@@ -66,7 +66,7 @@ class Selection:
             valid: (B,T) bool, the frames that could be chosen.
             soft: (B,k,T) relaxed rows, in the order of `chosen`.
             features: (B,k,D) encodings, in the order of `chosen`.
-            gate: (B,k) opinions, in the order of `chosen`.
+            gate: (B,k) zeros that carry gradient, in the order of `chosen`.
             diagnostics: figures for each exam.
         """
         last = chosen.masked_fill(~rows, valid.shape[1])

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL
 import pyarrow
 import pyarrow.parquet as pq
 
-from keyslice import files
+from keyslice import files, prepared
 from keyslice.config import Params, Prepare, Workspace
 from keyslice.errors import UserError
 from keyslice.exams import exam, manifest
@@ -108,7 +109,9 @@ def write_store(
 
 
 def _shard_name(batch: str, rows: pd.DataFrame, settings: Prepare) -> str:
-    content = [FORMAT, batch, rows["sha256"].tolist(), settings.model_dump(mode="json")]
+    # Also the code that makes the pixels: DVC keeps the folder when it changes.
+    code = [hashlib.sha256(Path(prepared.__file__).read_bytes()).hexdigest(), PIL.__version__]
+    content = [FORMAT, code, batch, rows["sha256"].tolist(), settings.model_dump(mode="json")]
     return f"{batch}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.npy"
 
 

@@ -28,7 +28,7 @@ def only_process_of(workspace: Workspace, stage: str) -> Iterator[None]:
     record = workspace.state / "locks" / f"{stage}.json"
     _end_orphan(record, stage)
     me = psutil.Process()
-    entry = {"process": _identity(me), "parent": _identity(me.parent())}
+    entry = {"process": identity(me), "parent": identity(me.parent())}
     files.write_text(record, json.dumps(entry))
     try:
         yield
@@ -41,10 +41,10 @@ def _end_orphan(record: Path, stage: str) -> None:
         entry = json.loads(record.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return
-    process = _alive(entry["process"])
+    process = alive(entry["process"])
     if process is None:
         return
-    if _alive(entry["parent"]) is not None:
+    if alive(entry["parent"]) is not None:
         raise UserError(
             f"is running already, as process {process.pid}",
             where=stage,
@@ -58,11 +58,12 @@ def _end_orphan(record: Path, stage: str) -> None:
     psutil.wait_procs(left, PATIENCE_SECONDS)
 
 
-def _identity(process: psutil.Process | None) -> dict[str, float] | None:
+def identity(process: psutil.Process | None) -> dict[str, float] | None:
+    """What tells a process from a later one with the same number."""
     return process and {"pid": process.pid, "started": process.create_time()}
 
 
-def _alive(identity: dict[str, float] | None) -> psutil.Process | None:
+def alive(identity: dict[str, float] | None) -> psutil.Process | None:
     """The process with this number, if it is the one that started then and has not ended."""
     if identity is None:
         return None

@@ -14,7 +14,7 @@ from keyslice.models import backbone
 from keyslice.prepared import PreparedStore
 from keyslice.stages.running import only_process_of
 from keyslice.training.batches import Exams
-from keyslice.training.fit import copy_outputs, fit_seed
+from keyslice.training.fit import copy_outputs, device, fit_seed
 
 
 def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> None:
@@ -39,6 +39,7 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
         description = settings.model_dump(mode="json") | {
             "weights": {"source": origins[0].source, "sha256": origins[0].sha256},
             "dataset_manifest": store.manifest_sha256,
+            "device": device(settings.train),
             "keyslice": keyslice.__version__,
         }
         with files.folder_beside(workspace.models(dataset, variant)) as outputs:
@@ -50,14 +51,15 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
 
 
 def inputs_hash(settings: StageSettings, prepared: Path) -> str:
-    """Of all that a checkpoint depends on: settings, exams, starting weights and code."""
+    """Of all that a checkpoint depends on: settings, device, exams, starting weights and code."""
     digest = hashlib.sha256(settings.model_dump_json().encode())
+    digest.update(device(settings.train).encode())
     digest.update((prepared / "store.json").read_bytes())
     weights = backbone.weights_file(settings.backbone)
     if weights is not None:
         digest.update(weights.read_bytes())
     source = Path(keyslice.__file__).parent
-    for folder in ("config", "models", "samplers", "training"):
-        for file in sorted((source / folder).rglob("*.py")):
-            digest.update(file.read_bytes())
+    folders = (source / name for name in ("config", "models", "samplers", "training"))
+    for file in (source / "prepared.py", *(f for d in folders for f in sorted(d.rglob("*.py")))):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from keyslice.errors import UserError
 from keyslice.models.seeding import generator
 from keyslice.prepared import PreparedStore, pad
 
@@ -45,7 +46,15 @@ class Exams(Dataset[int]):
         self.store = store
         self.rows = store.where(split=split)
         number = {name: i for i, name in enumerate(classes)}
-        self.labels = np.array([number[label] for label in store.table["label"].iloc[self.rows]])
+        labels = store.table["label"].iloc[self.rows]
+        if unknown := sorted(set(labels) - set(number)):
+            raise UserError(
+                f"the exams have a label {unknown[0]!r}",
+                where=f"{store.folder.name}: classes",
+                rule="every label is one of the dataset's classes in params.yaml",
+                remedy="name it there, or ingest again",
+            )
+        self.labels = np.array([number[label] for label in labels])
         self.exam_ids = tuple(store.table["exam_id"].iloc[self.rows])
 
     def __len__(self) -> int:

@@ -6,8 +6,9 @@ import math
 import shutil
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -77,7 +78,12 @@ def stopped(history: list[dict[str, float]], settings: Train) -> bool:
     losses = [row["validation_loss"] for row in history]
     if not math.isfinite(losses[-1]) or len(history) >= settings.epochs:
         return True
-    return len(history) - 1 - int(np.argmin(losses)) >= settings.patience
+    return len(history) - 1 - best_epoch(losses) >= settings.patience
+
+
+def best_epoch(losses: Sequence[float]) -> int:
+    """The first with the lowest loss; a loss that is not finite is never it."""
+    return int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
 
 
 def _readable_checkpoint(file: Path) -> dict[str, Any] | None:
@@ -86,12 +92,29 @@ def _readable_checkpoint(file: Path) -> dict[str, Any] | None:
         return None
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError):
+    except Exception:  # whatever torch makes of torn bytes
         return None
 
 
+def device(settings: Train) -> Literal["cpu", "cuda"]:
+    """The device that `settings.device` comes down to on this machine.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if settings.device == "cuda" and not available:
+        raise UserError(
+            "no GPU was found",
+            where="train.device: cuda",
+            rule="torch must see a CUDA device",
+            remedy="set it to auto or cpu",
+        )
+    return "cuda" if available and settings.device != "cpu" else "cpu"
+
+
 def _trainer(settings: StageSettings, callbacks: list[Callback]) -> L.Trainer:
-    accelerator = {"cpu": "cpu", "cuda": "gpu", "auto": "auto"}[settings.train.device]
+    accelerator = {"cpu": "cpu", "cuda": "gpu"}[device(settings.train)]
     # Lightning's advice (more workers, a logger) does not apply, and would hide our own lines.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
@@ -174,7 +197,7 @@ def _finish(settings: StageSettings, module: FitModule, folder: Path) -> None:
         build.save(module.model, target)
     rows = module.history
     write_history(rows, folder / "history.csv")
-    best = int(np.argmin([row["validation_loss"] for row in rows]))
+    best = best_epoch([row["validation_loss"] for row in rows])
     summary = {
         "epochs": len(rows),
         "best_epoch": best,

@@ -11,7 +11,7 @@ from keyslice.versioning.dvc import (
 )
 from keyslice.versioning.git import run_commit
 from keyslice.versioning.lock import lock_hash, stage_hash, stage_names, version
-from keyslice.versioning.processes import ChildrenEndedError, children, run
+from keyslice.versioning.processes import ChildrenEndedError, children, end_orphans, run
 
 __all__ = [
     "ChildrenEndedError",
@@ -20,6 +20,7 @@ __all__ = [
     "StageFailed",
     "children",
     "dataset_of",
+    "end_orphans",
     "lock_hash",
     "record_version",
     "reproduce",

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+import yaml
 from filelock import FileLock
 
-from keyslice.config import Workspace
-from keyslice.errors import UserError
+from keyslice.config import Workspace, load
+from keyslice.errors import RunError, UserError
 from keyslice.versioning import lock, processes
 
 Outcome = Literal["ran", "restored", "unchanged"]
@@ -24,11 +25,11 @@ _ERROR = "error: "
 """How the command line begins the line that says what a user got wrong."""
 
 
-class DVCError(Exception):
+class DVCError(RunError):
     """DVC itself failed: a lock, a missing file, a damaged cache."""
 
 
-class StageFailed(Exception):  # noqa: N818 - named for what happened, as StopIteration is
+class StageFailed(RunError):  # noqa: N818 - named for what happened, as StopIteration is
     """A stage's own command failed.
 
     Attributes:
@@ -105,11 +106,16 @@ def stale(workspace: Workspace, datasets: Iterable[str]) -> list[str]:
     Raises:
         DVCError: the graph cannot be read.
     """
-    wanted = set(datasets)
-    lines = _dvc(workspace, "--wait-for-lock", "status", "--json")
+    variants = load(workspace.params).variants
+    known = yaml.safe_load(workspace.ingested.read_text(encoding="utf-8"))["ingested"]
+    # By name: DVC refuses to look at a stage that runs, and another dataset's may run now.
+    wanted = [name for d in datasets if d in known for name in lock.stage_names(d, variants)]
+    if not wanted:
+        return []
+    lines = _dvc(workspace, "--wait-for-lock", "status", "--json", *wanted)
     start = next((i for i, line in enumerate(lines) if line.startswith("{")), None)
     report = json.loads("".join(lines[start:])) if start is not None else {}
-    return sorted(name for name in report if dataset_of(name) in wanted)
+    return sorted(set(report) & set(wanted))
 
 
 def dataset_of(stage: str) -> str | None:

@@ -10,6 +10,21 @@ from keyslice.config import Workspace
 from keyslice.errors import UserError
 from keyslice.versioning import processes
 
+RUN_FILES = (
+    ".gitignore",
+    ".dvc/config",
+    ".dvcignore",
+    "params.yaml",
+    "dvc.yaml",
+    "dvc.lock",
+    "requirements.lock",
+    "data/datasets.yaml",
+    "data/exams/*.dvc",
+    "src",
+    "flows",
+)
+"""What is a run's own where git does not track it yet. Anything else that lies in the workspace may
+be an exam or a table with patient ids, and a commit is pushed."""
 RUNS = "refs/keyslice/runs"
 
 # The machine commits, not the person: no name needs to be configured, and who approved what is
@@ -45,7 +60,10 @@ def run_commit(workspace: Workspace, run_id: str, message: str) -> str:
             # would trust entries that it knows to be too young.
             shutil.copy2(current, index)
         own = {"GIT_INDEX_FILE": str(index)}
-        _git(root, "add", "--all", ":/", environment=own)
+        _git(root, "add", "--update", ":/", environment=own)
+        found = [path for pattern in RUN_FILES for path in sorted(root.glob(pattern))]
+        if found:
+            _git(root, "add", "--", *map(str, found), environment=own)
         tree = _git(root, "write-tree", environment=own)
     parent = ["-p", head] if head else []
     commit = _git(root, "commit-tree", tree, *parent, "-m", message, environment=_IDENTITY)

@@ -1,5 +1,6 @@
 """Child processes: each leads its own group, so that ending it ends whatever it started."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,8 +16,13 @@ from pathlib import Path
 
 import psutil
 
+from keyslice import files
+from keyslice.stages.running import alive, identity
+
 GRACE = 10.0
 """Seconds that a group has between the request to end and its end by force."""
+CHILDREN = Path("state") / "children"
+"""Below a workspace: a note for each child that runs."""
 TAIL = 200
 """Last lines of output that are kept in memory."""
 
@@ -88,6 +94,7 @@ def run(
                 raise ChildrenEndedError(f"{command[0]} was not started")
             process = _start(command, cwd)
             family.running.add(process)
+        note = _note(cwd, process)
         output = process.stdout
         assert output is not None
         try:
@@ -103,6 +110,7 @@ def run(
             if process.poll() is None:
                 _end_group(process)
             output.close()
+            note.unlink(missing_ok=True)
             with family.lock:
                 family.running.discard(process)
     return Finished(process.returncode, tuple(tail))
@@ -130,6 +138,37 @@ def children() -> Iterator[None]:
             _end_group(process)
 
 
+def end_orphans(root: Path) -> int:
+    """End the groups of a workspace whose owner was killed; returns how many there were.
+
+    A group outlives an owner that had no time to end it, and would go on writing.
+    """
+    ended = 0
+    for note in sorted((root / CHILDREN).glob("*.json")):
+        entry = json.loads(note.read_text(encoding="utf-8"))
+        if alive(entry["owner"]) is not None:
+            continue
+        group = int(entry["child"]["pid"])
+        # A number is not given anew while its group has members: only a new leader is a stranger.
+        if alive(entry["child"]) is not None or not psutil.pid_exists(group):
+            ended += _alive(group)
+            _end(group)
+        note.unlink(missing_ok=True)
+    return ended
+
+
+def _note(root: Path, process: "subprocess.Popen[str]") -> Path:
+    """Record a child and its owner, for `end_orphans`."""
+    note = root / CHILDREN / f"{process.pid}.json"
+    with suppress(psutil.NoSuchProcess):
+        entry = {
+            "child": identity(psutil.Process(process.pid)),
+            "owner": identity(psutil.Process()),
+        }
+        files.write_text(note, json.dumps(entry))
+    return note
+
+
 def _start(command: Sequence[str], cwd: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         command,
@@ -146,16 +185,20 @@ def _start(command: Sequence[str], cwd: Path) -> "subprocess.Popen[str]":
 
 
 def _end_group(process: "subprocess.Popen[str]") -> None:
-    """Ask the group to end, then end it; returns when none of it is left running."""
-    _signal_group(process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE
-    try:
-        while _alive(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    finally:  # a second Ctrl-C cuts the grace short, and nothing survives it
-        _signal_group(process.pid, signal.SIGKILL)
+    _end(process.pid)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=GRACE)
+
+
+def _end(group: int) -> None:
+    """Ask the group to end, then end it; returns when none of it is left running."""
+    _signal_group(group, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    try:
+        while _alive(group) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:  # a second Ctrl-C cuts the grace short, and nothing survives it
+        _signal_group(group, signal.SIGKILL)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
