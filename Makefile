@@ -40,7 +40,7 @@ bench: $(READY) ## speed as ratios within one run; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 lock: ## resolve requirements.lock anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile --custom-compile-command "make lock" pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
 
 clean: ## remove .venv and caches; data/ and state/ stay
