@@ -1,4 +1,5 @@
 import contextvars
+import json
 import os
 import shutil
 import signal
@@ -249,6 +250,23 @@ def test_what_a_killed_owner_left_running_is_ended(tmp_path: Path) -> None:
     assert versioning.end_orphans(tmp_path) == 1
     assert gone(pid)
     assert versioning.end_orphans(tmp_path) == 0
+
+
+def test_the_locks_of_the_dead_are_lifted_and_those_of_the_living_kept(tmp_path: Path) -> None:
+    file = tmp_path / ".dvc" / "tmp" / "rwlock"
+    file.parent.mkdir(parents=True)
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    dead, living = ({"pid": pid, "cmd": "dvc"} for pid in (ended.pid, os.getpid()))
+    noted = {"write": {"a": dead, "b": living}, "read": {"c": [dead], "d": [dead, living]}}
+    file.write_text(json.dumps(noted))
+    assert versioning.recover(Workspace(tmp_path))
+    left = {"write": {"b": living}, "read": {"d": [living]}}
+    assert json.loads(file.read_text()) == left
+    assert not versioning.recover(Workspace(tmp_path))
+    file.write_text('{"write": {"a"')
+    assert versioning.recover(Workspace(tmp_path))
+    assert not file.exists()
 
 
 def test_children_find_this_environments_commands_and_phone_nobody(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ def run(
 ) -> None:
     """Retrain `datasets` (default: all ingested) where there is anything new."""
     names = chosen(workspace, params, datasets)
-    if versioning.end_orphans(workspace.root):
-        err.print("ended what a killed run had left running")
+    if versioning.recover(workspace):
+        err.print("cleared away what a killed run had left")
     with err.status("looking for news"):
         reasons = due(workspace, params, names)
     if not reasons and not force:

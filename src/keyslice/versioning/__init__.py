@@ -12,6 +12,7 @@ from keyslice.versioning.dvc import (
 from keyslice.versioning.git import run_commit
 from keyslice.versioning.lock import lock_hash, stage_hash, stage_names, version
 from keyslice.versioning.processes import ChildrenEndedError, children, end_orphans, run
+from keyslice.versioning.recovery import recover
 
 __all__ = [
     "ChildrenEndedError",
@@ -23,6 +24,7 @@ __all__ = [
     "end_orphans",
     "lock_hash",
     "record_version",
+    "recover",
     "reproduce",
     "run",
     "run_commit",

@@ -1,0 +1,44 @@
+"""What a killed run leaves behind and the next one clears away: processes, and DVC's locks."""
+
+import json
+from typing import Any
+
+import psutil
+
+from keyslice import files
+from keyslice.config import Workspace
+from keyslice.versioning.processes import end_orphans
+
+
+def recover(workspace: Workspace) -> bool:
+    """End what a killed run left running and lift the locks of processes that are gone.
+
+    Returns:
+        Whether there was anything to do.
+    """
+    ended = end_orphans(workspace.root)
+    lifted = _lift_dead_locks(workspace)
+    return bool(ended) or lifted
+
+
+def _lift_dead_locks(workspace: Workspace) -> bool:
+    """DVC notes who reads and writes which path, and takes the notes of the dead for true."""
+    file = workspace.root / ".dvc" / "tmp" / "rwlock"
+    try:
+        noted = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except json.JSONDecodeError:  # cut off by a kill
+        file.unlink()
+        return True
+    written = {path: who for path, who in noted.get("write", {}).items() if _lives(who)}
+    read = {path: [w for w in who if _lives(w)] for path, who in noted.get("read", {}).items()}
+    left = {"write": written, "read": {path: who for path, who in read.items() if who}}
+    if left == noted:
+        return False
+    files.write_text(file, json.dumps(left))
+    return noted.get("write", {}) != written
+
+
+def _lives(who: dict[str, Any]) -> bool:
+    return not who or psutil.pid_exists(who["pid"])
