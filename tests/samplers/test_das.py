@@ -123,3 +123,17 @@ def test_head_similarity_is_the_cosine_of_the_heads_attention():
     ).mean(0)
     valid, rows = (torch.ones(2, 1, n, dtype=torch.bool) for n in (7, 4))
     torch.testing.assert_close(head_similarity(scores, scales, valid, rows), expected)
+
+
+def test_the_gate_is_zero_in_value_and_carries_gradient_to_the_scores(make, frames):
+    sampler = make("das").train()
+    selection = sampler(frames, LENGTHS, generator=torch.Generator().manual_seed(0))
+    assert (selection.gate == 0).all()
+    (selection.gate * torch.arange(selection.gate.shape[1])).sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in sampler.scores.parameters())
+    assert (
+        make("das", gate=False)
+        .train()(frames, LENGTHS, generator=torch.Generator().manual_seed(0))
+        .gate
+        is None
+    )
