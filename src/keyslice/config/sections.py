@@ -51,7 +51,7 @@ class Train(Settings):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     epochs: Positive = 60
     """At most this many; early stopping usually ends sooner."""
-    patience: Positive = 5
+    patience: Positive = 8
     """Epochs without a lower validation loss before training stops."""
     batch_size: Positive = 16
     """Exams per step."""

@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import relu_
 
 from keyslice.samplers.positions import relative
 
@@ -20,10 +20,13 @@ class Heads(nn.Module):
         self.hidden = nn.Linear(width, heads * hidden)
         bound = 1 / math.sqrt(hidden)  # as nn.Linear begins
         self.weight = nn.Parameter(torch.empty(heads, hidden).uniform_(-bound, bound))
+        self.register_buffer("own", torch.eye(heads)[:, None], persistent=False)
+        self.own: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         # One product with a block for each head, faster than a batch of such small products.
-        return relu(self.hidden(x)) @ torch.block_diag(*self.weight[..., None])
+        blocks = (self.weight[..., None] * self.own).flatten(0, 1)
+        return relu_(self.hidden(x)) @ blocks
 
 
 class Temperature(nn.Module):

@@ -43,10 +43,10 @@ def statistics(frames: Tensor, valid: Tensor, stride: int) -> Tensor:
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean magnitudes (N,) of the Sobel gradient and of the Laplacian, for `x` (h,w,N)."""
     across, down = x[:, 2:] - x[:, :-2], x[2:] - x[:-2]
-    gx = across[:-2] + 2 * across[1:-1] + across[2:]
-    gy = down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]
+    gx = (across[:-2] + across[2:]).add_(across[1:-1], alpha=2)
+    gy = (down[:, :-2] + down[:, 2:]).add_(down[:, 1:-1], alpha=2)
     sobel = gx.square_().addcmul_(gy, gy).sqrt_().mean((0, 1))
-    cross = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:]
+    cross = (x[:-2, 1:-1] + x[2:, 1:-1]).add_(x[1:-1, :-2]).add_(x[1:-1, 2:])
     laplacian = cross.sub_(x[1:-1, 1:-1], alpha=4).abs_().mean((0, 1))
     return sobel, laplacian
 

@@ -14,7 +14,8 @@ from keyslice.models import backbone
 from keyslice.prepared import PreparedStore
 from keyslice.stages.running import only_process_of
 from keyslice.training.batches import Exams
-from keyslice.training.fit import copy_outputs, device, fit_seed
+from keyslice.training.fit import copy_outputs, fit_seed
+from keyslice.training.trainer import device
 
 
 def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> None:

@@ -1,20 +1,18 @@
 """Fit one seed with Lightning; killed at any moment and run again, it gives the same files."""
 
 import json
-import logging
 import math
 import shutil
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 
 from keyslice import files
 from keyslice.config import StageSettings, Train
@@ -25,8 +23,7 @@ from keyslice.models.seeding import derive
 from keyslice.samplers import monitors
 from keyslice.training.batches import Exams, training_loader, validation_loader
 from keyslice.training.module import FitModule, class_weights, monitor_figures
-
-BEST, LAST = "best", "last"
+from keyslice.training.trainer import BEST, LAST, checkpoints, early_stopping, trainer
 
 
 def fit_seed(
@@ -59,8 +56,12 @@ def fit_seed(
     if not stopped(module.history, settings.train):
         with torch.random.fork_rng():
             torch.manual_seed(derive("trainer", seed))
-            callbacks = [_early_stopping(settings), _EpochLine(settings, seed, folder)]
-            _trainer(settings, [*callbacks, _checkpoints(folder)]).fit(
+            callbacks = [
+                early_stopping(settings.train),
+                _EpochLine(settings, seed, folder),
+                checkpoints(folder),
+            ]
+            trainer(settings.train, callbacks).fit(
                 module,
                 training_loader(train, settings.train.batch_size, seed),
                 validation_loader(validation, settings.evaluate.batch_size),
@@ -94,63 +95,6 @@ def _readable_checkpoint(file: Path) -> dict[str, Any] | None:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # whatever torch makes of torn bytes
         return None
-
-
-def device(settings: Train) -> Literal["cpu", "cuda"]:
-    """The device that `settings.device` comes down to on this machine.
-
-    Raises:
-        UserError: a GPU is asked for and there is none.
-    """
-    available = torch.cuda.is_available()
-    if settings.device == "cuda" and not available:
-        raise UserError(
-            "no GPU was found",
-            where="train.device: cuda",
-            rule="torch must see a CUDA device",
-            remedy="set it to auto or cpu",
-        )
-    return "cuda" if available and settings.device != "cpu" else "cpu"
-
-
-def _trainer(settings: StageSettings, callbacks: list[Callback]) -> L.Trainer:
-    accelerator = {"cpu": "cpu", "cuda": "gpu"}[device(settings.train)]
-    # Lightning's advice (more workers, a logger) does not apply, and would hide our own lines.
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    terminal = sys.stderr.isatty()
-    if terminal:
-        callbacks = [*callbacks, RichProgressBar(leave=False)]
-    return L.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_epochs=settings.train.epochs,
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=terminal,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        deterministic="warn",
-    )
-
-
-def _early_stopping(settings: StageSettings) -> EarlyStopping:
-    return EarlyStopping(
-        "validation_loss", patience=settings.train.patience, mode="min", verbose=False
-    )
-
-
-def _checkpoints(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        folder,
-        filename=BEST,
-        monitor="validation_loss",
-        mode="min",
-        save_top_k=1,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
 
 
 class _EpochLine(Callback):
