@@ -37,7 +37,8 @@ class TemporalAttention(nn.Module):
     def prefixes(self, features: Tensor, mask: Tensor) -> Tensor:
         """The aggregates (B,k,D) of the first 1 … k frames; a masked frame adds nothing."""
         scores = self.score(features).squeeze(-1).masked_fill(~mask, -torch.inf)
-        # Softmax over every prefix at once; the shift by the exam's maximum cancels.
-        weights = (scores - scores.amax(1, keepdim=True)).exp()
-        summed = (weights.unsqueeze(-1) * features).cumsum(1)
-        return summed / weights.cumsum(1).clamp_min(torch.finfo(weights.dtype).tiny).unsqueeze(-1)
+        k = scores.shape[1]
+        later = torch.ones(k, k, dtype=torch.bool, device=scores.device).triu(1)
+        # Row j is the softmax over the first j frames. A product, since running sums of floats are
+        # not repeatable on a GPU.
+        return scores[:, None].masked_fill(later, -torch.inf).softmax(-1) @ features

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from keyslice.config.samplers import ADPSSettings
-from keyslice.samplers.base import Encode, Sampler, kept_count, within
+from keyslice.samplers.base import Encode, Sampler, within
 from keyslice.samplers.noise import Generators, exam_noise
 from keyslice.samplers.positions import interpolation
 from keyslice.samplers.selection import Selection
@@ -46,14 +46,10 @@ class ADPS(Sampler[ADPSSettings]):
     ) -> Selection:
         if encode is None:
             raise ValueError("adps sees the frames it has kept: pass encode=, the frame encoder")
-        T = frames.shape[1]
-        valid = within(lengths, T)
-        counts = kept_count(self.keep, lengths)
-        rows = within(counts, int(counts.max()))
+        valid, counts, rows, sizes = self.extent(frames, lengths)
         noise = None
         if self.training:
-            sizes = torch.stack((counts, lengths), dim=1)
-            noise = exam_noise(sizes, (rows.shape[1], T), generator, frames.device)
+            noise = exam_noise(sizes, (rows.shape[1], valid.shape[1]), generator, frames.device)
         # Encodings made in training mode, or wanted with gradient, are not what the model needs.
         inference = not (self.training or torch.is_grad_enabled())
         # The encoding of an exam's last frame steers no further choice.

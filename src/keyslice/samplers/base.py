@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from fractions import Fraction
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,19 @@ Encode = Callable[[Tensor], Tensor]
 
 
 S = TypeVar("S", bound=SamplerSettings)
+
+
+class Extent(NamedTuple):
+    """How far each exam of a batch reaches, in frames and in rows of its selection."""
+
+    valid: Tensor
+    """(B,T) bool, the exam's own frames."""
+    counts: Tensor
+    """(B,) int64, k_i: how many of them it keeps."""
+    rows: Tensor
+    """(B,k) bool, the rows that it has, k being the largest k_i."""
+    sizes: Tensor
+    """(B,2) int64, its own rows and frames: the part of a (k,T) matrix that is its own."""
 
 
 class Sampler(nn.Module, ABC, Generic[S]):
@@ -56,6 +69,16 @@ class Sampler(nn.Module, ABC, Generic[S]):
         Raises:
             ValueError: noise is needed and there is no generator, or an encoder and there is none.
         """
+
+    def extent(self, frames: Tensor, lengths: Tensor) -> Extent:
+        """Of exams (B,T,…) of `lengths` (B,) frames each."""
+        counts = kept_count(self.keep, lengths)
+        return Extent(
+            valid=within(lengths, frames.shape[1]),
+            counts=counts,
+            rows=within(counts, int(counts.max())),
+            sizes=torch.stack((counts, lengths), dim=1),
+        )
 
     def learning_rate(self, model_rate: float, sampler_rate: float) -> float:
         """The rate of this sampler's parameters, given the model's and the samplers' in general."""

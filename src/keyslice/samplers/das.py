@@ -24,7 +24,7 @@ from torch.nn.functional import softplus
 
 from keyslice.config.samplers import DASSettings
 from keyslice.samplers.attention import Heads, Temperature, diagnostics, row_features
-from keyslice.samplers.base import Encode, Sampler, kept_count, within
+from keyslice.samplers.base import Encode, Sampler
 from keyslice.samplers.features import (
     STATISTICS,
     beside,
@@ -67,10 +67,7 @@ class DAS(Sampler[DASSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        T = frames.shape[1]
-        valid = within(lengths, T)
-        counts = kept_count(self.keep, lengths)
-        rows = within(counts, int(counts.max()))
+        valid, counts, rows, sizes = self.extent(frames, lengths)
         levels = log_statistics(statistics(frames, valid, self.settings.feature_stride))
         summary = pooled(levels, valid)
         scores = self.scores(frame_features(levels, lengths, valid))  # (B,T,H)
@@ -78,7 +75,6 @@ class DAS(Sampler[DASSettings]):
         logits = scales @ scores.transpose(1, 2) / self.settings.heads  # (B,k,T)
         attention = logits
         if self.training:
-            sizes = torch.stack((counts, lengths), dim=1)
             attention = attention + exam_noise(sizes, attention.shape[1:], generator, frames.device)
         chosen = choose(attention, valid)
         soft, gate, figures = None, None, {}

@@ -22,7 +22,7 @@ from torch.nn.functional import softplus
 
 from keyslice.config.samplers import DASPaperSettings
 from keyslice.samplers.attention import Heads, Temperature, diagnostics, row_features
-from keyslice.samplers.base import Encode, Sampler, kept_count, within
+from keyslice.samplers.base import Encode, Sampler
 from keyslice.samplers.features import (
     MEAN,
     STATISTICS,
@@ -64,16 +64,12 @@ class DASPaper(Sampler[DASPaperSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        T = frames.shape[1]
-        valid = within(lengths, T)
-        counts = kept_count(self.keep, lengths)
-        rows = within(counts, int(counts.max()))
+        valid, counts, rows, sizes = self.extent(frames, lengths)
         values = statistics(frames, valid, self.settings.feature_stride)
         summary = pooled(log_statistics(values[..., PAPER]), valid)  # (B,d)
         base = standardised(values[..., [VARIANCE]], valid).mT  # (B,1,T)
         scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
         attention = scales.mean(-1, keepdim=True) * base  # (B,k,T)
-        sizes = torch.stack((counts, lengths), dim=1)
         noise = exam_noise(sizes, attention.shape[1:], generator, frames.device)
         scores = attention + noise
         is_open = valid[:, None]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from keyslice.config.samplers import DPSSettings
-from keyslice.samplers.base import Encode, Sampler, kept_count, within
+from keyslice.samplers.base import Encode, Sampler
 from keyslice.samplers.noise import Generators, exam_noise
 from keyslice.samplers.positions import interpolation
 from keyslice.samplers.selection import Selection
@@ -41,13 +41,9 @@ class DPS(Sampler[DPSSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        T = frames.shape[1]
-        valid = within(lengths, T)
-        counts = kept_count(self.keep, lengths)
-        rows = within(counts, int(counts.max()))
-        scores = pattern(self.logits, counts, lengths, rows.shape[1], T)
+        valid, counts, rows, sizes = self.extent(frames, lengths)
+        scores = pattern(self.logits, counts, lengths, rows.shape[1], valid.shape[1])
         if self.training:
-            sizes = torch.stack((counts, lengths), dim=1)
             scores = scores + exam_noise(sizes, scores.shape[1:], generator, frames.device)
         chosen = choose(scores, valid)
         soft = None

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from keyslice.config.samplers import SamplerSettings
-from keyslice.samplers.base import Encode, Sampler, within
+from keyslice.samplers.base import Encode, Sampler
 from keyslice.samplers.noise import Generators
 from keyslice.samplers.selection import Selection
 
@@ -21,7 +21,6 @@ class Full(Sampler[SamplerSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        valid = within(lengths, frames.shape[1])
-        rows = within(lengths, int(lengths.max()))
+        valid, _, rows, _ = self.extent(frames, lengths)
         chosen = rows.cumsum(1) - 1
         return Selection.from_choices(chosen, rows, lengths, valid)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from keyslice.config.samplers import SamplerSettings
-from keyslice.samplers.base import Encode, Sampler, kept_count, within
+from keyslice.samplers.base import Encode, Sampler
 from keyslice.samplers.noise import Generators
 from keyslice.samplers.positions import equidistant
 from keyslice.samplers.selection import Selection
@@ -27,9 +27,7 @@ class NonEmpty(Sampler[SamplerSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        valid = within(lengths, frames.shape[1])
-        counts = kept_count(self.keep, lengths)
-        rows = within(counts, int(counts.max()))
+        valid, counts, rows, _ = self.extent(frames, lengths)
         empty = frames.amax((2, 3, 4)) == frames.amin((2, 3, 4))
         # Non-empty frames first, then empty ones, then padding; in frame order within each.
         order = (empty.long() + 2 * ~valid).argsort(dim=1, stable=True)

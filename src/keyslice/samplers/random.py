@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from keyslice.config.samplers import SamplerSettings
-from keyslice.samplers.base import Encode, Sampler, kept_count, within
+from keyslice.samplers.base import Encode, Sampler
 from keyslice.samplers.noise import Generators, exam_noise
 from keyslice.samplers.selection import Selection
 
@@ -25,11 +25,8 @@ class Random(Sampler[SamplerSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        T = frames.shape[1]
-        valid = within(lengths, T)
-        counts = kept_count(self.keep, lengths)
-        rows = within(counts, int(counts.max()))
-        keys = exam_noise(lengths[:, None], (T,), generator, frames.device)
+        valid, _, rows, _ = self.extent(frames, lengths)
+        keys = exam_noise(lengths[:, None], valid.shape[1:], generator, frames.device)
         keys = keys.masked_fill(~valid, -float("inf"))
         chosen = keys.topk(rows.shape[1], dim=1).indices
         return Selection.from_choices(chosen, rows, lengths, valid)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from keyslice.config.samplers import SamplerSettings
-from keyslice.samplers.base import Encode, Sampler, kept_count, within
+from keyslice.samplers.base import Encode, Sampler
 from keyslice.samplers.noise import Generators
 from keyslice.samplers.positions import equidistant
 from keyslice.samplers.selection import Selection
@@ -22,7 +22,6 @@ class Uniform(Sampler[SamplerSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        counts = kept_count(self.keep, lengths)
-        rows = within(counts, int(counts.max()))
+        valid, counts, rows, _ = self.extent(frames, lengths)
         chosen = equidistant(counts, lengths, rows.shape[1])
-        return Selection.from_choices(chosen, rows, lengths, within(lengths, frames.shape[1]))
+        return Selection.from_choices(chosen, rows, lengths, valid)
