@@ -126,6 +126,24 @@ def test_a_torn_checkpoint_means_a_fresh_start(store, stage_settings, tmp_path, 
     assert _fit(store, settings, tmp_path / "b") == expected
 
 
+@pytest.mark.parametrize("loss", ["the best checkpoint", "the place"])
+def test_a_checkpoint_that_cannot_be_resumed_exactly_means_a_fresh_start(
+    store, stage_settings, tmp_path, kill_after, loss
+):
+    settings = stage_settings("uniform", epochs=4, patience=9, learning_rate=3e-2)
+    expected = _fit(store, settings, tmp_path / "undisturbed")
+    kill_after(3)
+    with pytest.raises(Killed):
+        _fit(store, settings, tmp_path / "killed")
+    if loss == "the place":
+        (tmp_path / "killed").rename(tmp_path / "moved")
+        folder = tmp_path / "moved"
+    else:
+        (tmp_path / "killed" / "best.ckpt").unlink()
+        folder = tmp_path / "killed"
+    assert _fit(store, settings, folder) == expected
+
+
 def test_what_separates_the_classes_is_learned_and_the_best_epoch_kept(
     store, stage_settings, tmp_path
 ):

@@ -17,6 +17,7 @@ from keyslice.evaluation import candidate, comparison, predictions, presentation
 from keyslice.evaluation.comparison import DifferentExamsError
 from keyslice.evaluation.report import FramesOf
 from keyslice.prepared import PreparedStore
+from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 
 
@@ -42,7 +43,9 @@ def compare(
     settings = params.compare_settings(dataset)
     evaluate = params.section("evaluate", dataset)
     flag = configured.flag if isinstance(configured, MedMNISTDataset) else None
-    with only_process_of(workspace, f"compare@{dataset}"):
+    inputs = [workspace.prepared(dataset) / "store.json"]
+    inputs += [_predictions_file(workspace, dataset, variant) for variant in params.variants]
+    with only_process_of(workspace, f"compare@{dataset}"), held_still(*inputs):
         results = _each(params, dataset, "evaluate", lambda v: _predictions(workspace, dataset, v))
         trained = _each(params, dataset, "train", lambda v: _runs(workspace, dataset, v, results))
         try:
@@ -103,7 +106,11 @@ def _each(params: Params, dataset: str, stage: str, read: Callable[[str], Any]) 
 
 
 def _predictions(workspace: Workspace, dataset: str, variant: str) -> pd.DataFrame:
-    return predictions.read(workspace.results(dataset, variant) / "predictions.parquet")
+    return predictions.read(_predictions_file(workspace, dataset, variant))
+
+
+def _predictions_file(workspace: Workspace, dataset: str, variant: str) -> Path:
+    return workspace.results(dataset, variant) / "predictions.parquet"
 
 
 def _runs(

@@ -16,6 +16,7 @@ from keyslice.models import build
 from keyslice.models.classifier import FrameClassifier
 from keyslice.models.inference import infer, multiply_accumulates
 from keyslice.prepared import PreparedStore
+from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 from keyslice.training.batches import Exams
 
@@ -27,9 +28,11 @@ def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -
         UserError: unknown names, a variant that has not been trained.
     """
     settings = params.stage(dataset, variant)
-    with only_process_of(workspace, f"evaluate@{dataset}-{variant}"):
+    prepared = workspace.prepared(dataset)
+    inputs = (prepared / "store.json", workspace.models(dataset, variant) / "settings.json")
+    with only_process_of(workspace, f"evaluate@{dataset}-{variant}"), held_still(*inputs):
         torch.set_num_threads(settings.train.threads)
-        store = PreparedStore.open(workspace.prepared(dataset))
+        store = PreparedStore.open(prepared)
         rows = [
             row
             for seed in settings.train.seeds

@@ -12,6 +12,7 @@ from keyslice import files
 from keyslice.config import Params, StageSettings, Workspace
 from keyslice.models import backbone
 from keyslice.prepared import PreparedStore
+from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 from keyslice.training.batches import Exams
 from keyslice.training.fit import copy_outputs, fit_seed
@@ -25,9 +26,13 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
         UserError: unknown names, exams that are not prepared, weights that cannot be had.
     """
     settings = params.stage(dataset, variant)
-    with only_process_of(workspace, f"train@{dataset}-{variant}"):
+    prepared = workspace.prepared(dataset)
+    with (
+        only_process_of(workspace, f"train@{dataset}-{variant}"),
+        held_still(prepared / "store.json"),
+    ):
         torch.set_num_threads(settings.train.threads)
-        store = PreparedStore.open(workspace.prepared(dataset))
+        store = PreparedStore.open(prepared)
         learned, validation = (
             Exams(store, split, settings.classes) for split in ("train", "validation")
         )

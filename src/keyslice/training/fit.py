@@ -50,7 +50,7 @@ def fit_seed(
     module = FitModule(
         model, settings.train, seed=seed, classes=len(settings.classes), class_weights=weights
     )
-    last = _readable_checkpoint(folder / f"{LAST}.ckpt")
+    last = _resumable(folder)
     # A run that was killed after its last epoch must not be given another one.
     module.history = [] if last is None else list(last["history"])
     if not stopped(module.history, settings.train):
@@ -87,8 +87,24 @@ def best_epoch(losses: Sequence[float]) -> int:
     return int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
 
 
-def _readable_checkpoint(file: Path) -> dict[str, Any] | None:
-    """The checkpoint, or None where there is none or a crash of the machine left it torn."""
+def _resumable(folder: Path) -> dict[str, Any] | None:
+    """The last checkpoint, or None where there is none that an exact resumption could start from.
+
+    That is also so where a crash of the machine left it torn or took the best epoch's checkpoint,
+    or where the folder has been moved: Lightning would then forget which epoch was the best.
+    """
+    last, best = (_readable(folder / f"{name}.ckpt") for name in (LAST, BEST))
+    if last is None or best is None:
+        return None
+    callbacks: dict[str, dict[str, Any]] = last["callbacks"]
+    moved = any(state.get("dirpath", str(folder)) != str(folder) for state in callbacks.values())
+    epochs = [row["validation_loss"] for row in last["history"]]
+    # The best is written first: a kill between the two leaves a best that is newer than the last.
+    known = best["epoch"] >= len(epochs) or best["epoch"] == best_epoch(epochs)
+    return None if moved or not known else last
+
+
+def _readable(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
