@@ -46,7 +46,23 @@ def test_weights_from_a_file_are_those_of_the_file(tmp_path):
     )
     assert all(map(torch.equal, source.state_dict().values(), loaded.state_dict().values()))
     assert origin.source == "w.safetensors"
-    assert origin.sha256 is not None
+
+
+def test_equal_weights_have_one_hash_and_others_another(tmp_path):
+    source = backbone.create(TINY, 32).network.state_dict()
+    hashes = []
+    for name in ("a", "b", "c"):
+        if name == "c":
+            next(iter(source.values())).view(-1)[0] += 1
+        file = tmp_path / f"{name}.safetensors"
+        save_file(source, file, metadata={"written": name})
+        hashes.append(backbone.build(Settings(name=TINY, weights=str(file)), 32)[1].sha256)
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_frames_too_small_for_a_model_are_told():
+    with pytest.raises(UserError, match=r"convnext_atto cannot encode frames of 28x28 pixels"):
+        backbone.create("convnext_atto", 28)
 
 
 def test_the_folder_of_weights_is_found_by_the_models_name(tmp_path, monkeypatch):

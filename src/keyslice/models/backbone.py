@@ -28,7 +28,8 @@ class WeightsOrigin:
     source: str
     """`none`, `hub:<timm tag>`, or a file's name (never its folder)."""
     sha256: str | None
-    """Of the file, where there is one."""
+    """Over the tensors as loaded (names, types, shapes, values), whether they came from a file or
+    the hub; None where there were none."""
 
 
 class Backbone(nn.Module):
@@ -38,12 +39,13 @@ class Backbone(nn.Module):
     pooling. The head convolution that MobileNetV3 has after its pooling is left out.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, image_size: int) -> None:
+        """For frames with sides of `image_size` pixels; RuntimeError where they are too small."""
         super().__init__()
         if isinstance(network, MobileNetV3):
             network.conv_head = network.norm_head = nn.Identity()
         self.network = network
-        probe = torch.zeros(1, 3, *_probe_size(network))
+        probe = torch.zeros(1, 3, image_size, image_size)
         training = network.training
         with torch.no_grad():
             self.width = self.eval()(probe).shape[1]
@@ -75,10 +77,11 @@ def build(settings: BackboneSettings, image_size: int) -> tuple[Backbone, Weight
     if file is not None:
         backbone = create(settings.name, image_size, weights_file=file.name)
         _load(backbone.network, file, settings)
-        return backbone, WeightsOrigin(file.name, _sha256(file))
+        return backbone, WeightsOrigin(file.name, _sha256(backbone.network))
     backbone = create(settings.name, image_size, pretrained=True)
     config: Any = backbone.network.pretrained_cfg
-    return backbone, WeightsOrigin(f"hub:{config.get('architecture')}.{config.get('tag')}", None)
+    source = f"hub:{config.get('architecture')}.{config.get('tag')}"
+    return backbone, WeightsOrigin(source, _sha256(backbone.network))
 
 
 def create(
@@ -100,7 +103,7 @@ def create(
     if default is not None and default.fixed_input_size:
         options["img_size"] = image_size
     try:
-        return Backbone(timm.create_model(name, pretrained=pretrained, **options))
+        network = timm.create_model(name, pretrained=pretrained, **options)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
@@ -111,6 +114,16 @@ def create(
             remedy="give a safetensors file, name a folder of them in KEYSLICE_WEIGHTS, "
             "or set backbone.weights to none",
         ) from error
+    try:
+        return Backbone(network, image_size)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"{name} cannot encode frames of {image_size}x{image_size} pixels "
+            f"({str(error).splitlines()[0]})",
+            where="backbone.name",
+            rule="its layers need larger frames",
+            remedy="raise prepare.image_size, or choose another model",
+        ) from None
 
 
 def normalisation(backbone: Backbone) -> Normalisation:
@@ -164,11 +177,9 @@ def _load(network: nn.Module, file: Path, settings: BackboneSettings) -> None:
         )
 
 
-def _probe_size(network: nn.Module) -> tuple[int, int]:
-    embedding = getattr(network, "patch_embed", None)
-    return getattr(embedding, "img_size", None) or (32, 32)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _sha256(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -27,13 +27,14 @@ def infer(
     """Predict a batch.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode; its device is where the work is done.
         frames: (B,T,C,H,W) uint8, padded.
         lengths: (B,) each exam's own number of frames.
         exam_ids: B ids; with `seed` they fix the draws of samplers that draw at inference.
         seed: the model's.
     """
-    output = model(frames, lengths, per_exam(seed, exam_ids))
+    place = next(model.parameters()).device
+    output = model(frames.to(place), lengths.to(place), per_exam(seed, exam_ids))
     probabilities = output.logits.double().softmax(1).tolist()
     selection = output.selection
     return [
@@ -52,7 +53,8 @@ def multiply_accumulates(model: FrameClassifier, frames: Tensor) -> int:
 
     Convolutions and matrix products count, as in the field's tables; element-wise work does not.
     """
-    lengths = torch.tensor([frames.shape[1]])
+    place = next(model.parameters()).device
+    lengths = torch.tensor([frames.shape[1]], device=place)
     with FlopCounterMode(display=False) as counter:
-        model(frames, lengths, per_exam(0, ["cost"]))
+        model(frames.to(place), lengths, per_exam(0, ["cost"]))
     return counter.get_total_flops() // 2

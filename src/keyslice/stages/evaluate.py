@@ -19,6 +19,7 @@ from keyslice.prepared import PreparedStore
 from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 from keyslice.training.batches import Exams
+from keyslice.training.trainer import device
 
 
 def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -> None:
@@ -32,11 +33,13 @@ def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -
     inputs = (prepared / "store.json", workspace.models(dataset, variant) / "settings.json")
     with only_process_of(workspace, f"evaluate@{dataset}-{variant}"), held_still(*inputs):
         torch.set_num_threads(settings.train.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        place = device(settings.train)
         store = PreparedStore.open(prepared)
         rows = [
             row
             for seed in settings.train.seeds
-            for row in _predict(trained(workspace, settings, seed), store, settings, seed)
+            for row in _predict(trained(workspace, settings, seed).to(place), store, settings, seed)
         ]
         table = pd.DataFrame(rows)
         folder = workspace.results(dataset, variant)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -57,13 +58,18 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
 
 
 def inputs_hash(settings: StageSettings, prepared: Path) -> str:
-    """Of all that a checkpoint depends on: settings, device, exams, starting weights and code."""
+    """Of all that a checkpoint depends on: settings, device, exams, starting weights and code.
+
+    Raises:
+        UserError: the weights cannot be had.
+    """
     digest = hashlib.sha256(settings.model_dump_json().encode())
     digest.update(device(settings.train).encode())
     digest.update((prepared / "store.json").read_bytes())
-    weights = backbone.weights_file(settings.backbone)
-    if weights is not None:
-        digest.update(weights.read_bytes())
+    _, weights = backbone.build(settings.backbone, settings.prepare.image_size)
+    digest.update(repr(weights).encode())
+    for library in ("torch", "timm", "lightning"):
+        digest.update(f"{library} {version(library)}".encode())
     source = Path(keyslice.__file__).parent
     folders = (source / name for name in ("config", "models", "samplers", "training"))
     for file in (source / "prepared.py", *(f for d in folders for f in sorted(d.rglob("*.py")))):
