@@ -51,15 +51,18 @@ def test_frames_too_small_for_edges_are_refused():
 
 def test_standardising_uses_the_exams_own_frames_only():
     values = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
-    z = standardised(values, VALID)
+    z = standardised(values, pooled(values, VALID), VALID)
     torch.testing.assert_close(z[1, :3].mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(z[1, :3].std(0, correction=0), torch.ones(3), atol=1e-3, rtol=0)
     assert (z[1, 3:] == 0).all()
-    torch.testing.assert_close(standardised(values[1:, :3], VALID[1:, :3])[0], z[1, :3])
+    own, all_valid = values[1:, :3], VALID[1:, :3]
+    alone = standardised(own, pooled(own, all_valid), all_valid)
+    torch.testing.assert_close(alone[0], z[1, :3])
 
 
 def test_a_value_that_never_changes_becomes_zero():
-    assert standardised(torch.full((2, 5, 1), 7.0), VALID).abs().max() == 0
+    values = torch.full((2, 5, 1), 7.0)
+    assert standardised(values, pooled(values, VALID), VALID).abs().max() == 0
 
 
 def test_pooling_takes_the_mean_of_the_exams_own_frames():

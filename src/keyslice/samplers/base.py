@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import torch
@@ -86,13 +87,16 @@ class Sampler(nn.Module, ABC, Generic[S]):
 
 
 def kept_count(keep: float, lengths: Tensor) -> Tensor:
-    """k_i = ceil(keep · length_i), at least 1; int64, shape of `lengths`.
-
-    `keep` is read as the fraction that was meant, since 0.1 · 30 is above 3 in floating point.
-    """
-    share = Fraction(keep).limit_denominator(1_000_000)
+    """k_i = ceil(keep · length_i), at least 1; int64, shape of `lengths`."""
+    share = _meant(keep)
     count = (share.numerator * lengths + share.denominator - 1) // share.denominator
     return count.clamp(min=1)
+
+
+@cache
+def _meant(keep: float) -> Fraction:
+    """The fraction that was written: 0.1 · 30 is above 3 in floating point."""
+    return Fraction(keep).limit_denominator(1_000_000)
 
 
 def within(counts: Tensor, size: int) -> Tensor:

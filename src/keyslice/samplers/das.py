@@ -70,7 +70,7 @@ class DAS(Sampler[DASSettings]):
         valid, counts, rows, sizes = self.extent(frames, lengths)
         levels = log_statistics(statistics(frames, valid, self.settings.feature_stride))
         summary = pooled(levels, valid)
-        scores = self.scores(frame_features(levels, lengths, valid))  # (B,T,H)
+        scores = self.scores(frame_features(levels, summary, lengths, valid))  # (B,T,H)
         scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
         logits = scales @ scores.transpose(1, 2) / self.settings.heads  # (B,k,T)
         attention = logits
@@ -90,12 +90,13 @@ class DAS(Sampler[DASSettings]):
         )
 
 
-def frame_features(levels: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+def frame_features(levels: Tensor, mean: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
     """F (B,T,d): levels (B,T,n), standardised within the exam, less the neighbours', and position.
 
+    `mean` (B,n) is that of the levels over the exam's own frames.
     The position runs from -1 to 1 over the exam's own frames.
     """
-    within_exam = standardised(levels, valid)
+    within_exam = standardised(levels, mean, valid)
     change = within_exam - beside(within_exam, lengths)
     position = 2 * relative(lengths, levels.shape[1]) - 1
     return torch.cat((levels, within_exam, change, position[..., None]), dim=-1)

@@ -67,7 +67,8 @@ class DASPaper(Sampler[DASPaperSettings]):
         valid, counts, rows, sizes = self.extent(frames, lengths)
         values = statistics(frames, valid, self.settings.feature_stride)
         summary = pooled(log_statistics(values[..., PAPER]), valid)  # (B,d)
-        base = standardised(values[..., [VARIANCE]], valid).mT  # (B,1,T)
+        variance = values[..., [VARIANCE]]
+        base = standardised(variance, pooled(variance, valid), valid).mT  # (B,1,T)
         scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
         attention = scales.mean(-1, keepdim=True) * base  # (B,k,T)
         noise = exam_noise(sizes, attention.shape[1:], generator, frames.device)

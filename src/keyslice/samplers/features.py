@@ -36,7 +36,8 @@ def statistics(frames: Tensor, valid: Tensor, stride: int) -> Tensor:
         x = x * 255
     mean = x.mean((0, 1, 2))
     variance = (x - mean).square_().mean((0, 1, 2))
-    values = torch.stack((mean, variance, *edges(x.mean(0))), dim=-1).unflatten(0, (B, T))
+    grey = x[0] if len(x) == 1 else x.mean(0)
+    values = torch.stack((mean, variance, *edges(grey)), dim=-1).unflatten(0, (B, T))
     return values * valid[..., None]
 
 
@@ -56,16 +57,15 @@ def log_statistics(values: Tensor) -> Tensor:
     return values.log1p() / 4 - 1
 
 
-def standardised(values: Tensor, valid: Tensor) -> Tensor:
+def standardised(values: Tensor, mean: Tensor, valid: Tensor) -> Tensor:
     """(values - mean) / standard deviation over the exam's own frames, (B,T,d); 0 where not valid.
 
-    A value that is the same in all frames becomes 0.
+    `mean` (B,d) is that of `pooled`. A value that is the same in all frames becomes 0.
     """
     mask = valid[..., None].to(values.dtype)
-    frames = mask.sum(1, keepdim=True)
-    centred = (values - (values * mask).sum(1, keepdim=True) / frames) * mask
-    deviation = (centred.square().sum(1, keepdim=True) / frames).sqrt()
-    return centred / (deviation + 1e-5)
+    centred = (values - mean[:, None]).mul_(mask)
+    deviation = (centred.square().sum(1, keepdim=True) / mask.sum(1, keepdim=True)).sqrt_()
+    return centred / deviation.add_(1e-5)
 
 
 def pooled(values: Tensor, valid: Tensor) -> Tensor:
