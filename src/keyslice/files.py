@@ -20,6 +20,7 @@ def beside(target: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o644)
+        _flush(part)
         part.replace(target)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -40,9 +41,18 @@ def folder_beside(target: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o755)
+        for file in part.rglob("*"):
+            if file.is_file():
+                _flush(file)
         if target.exists():
             shutil.rmtree(target)
         part.replace(target)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def _flush(file: Path) -> None:
+    """To the disk: else a power cut after the rename could leave the new name with no content."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
