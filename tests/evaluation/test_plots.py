@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from keyslice.config import Evaluate, Variant
-from keyslice.evaluation import palette, plots
+from keyslice.evaluation import palette, plots, where
 from keyslice.evaluation.comparison import assess_all, compare
 from keyslice.evaluation.predictions import predicted
 from keyslice.evaluation.runs import Run
@@ -30,8 +30,8 @@ def draw(name, results):
         return plots.cost(compare(assessed, VARIANTS, (), 0.95, None), "auc", LOOKS)
     return {
         "training": lambda: plots.training({0: Run(history, 0, ())}, LOOKS["das"]),
-        "positions": lambda: plots.positions(results, LOOKS),
-        "exam_maps": lambda: plots.exam_maps(results, LOOKS),
+        "positions": lambda: where.positions(results, LOOKS),
+        "exam_maps": lambda: where.exam_maps(results, LOOKS),
         "reliability": lambda: plots.reliability(found, 15, LOOKS["das"]),
         "confusions": lambda: plots.confusions(found, ("a", "b"), LOOKS["das"]),
     }[name]()
@@ -67,7 +67,7 @@ def test_the_share_kept_is_counted_by_relative_position():
     rows = pd.DataFrame(
         {"frames": [2, 4], "kept": [[1], [2, 2]], "informative": [np.array([0]), None]}
     )
-    kept, informative = plots.kept_by_position(rows)
+    kept, informative = where.kept_by_position(rows)
     # Of 2 frames the second lies at 0.75; of 4 the third at 0.625: bins 15 and 12 of 20.
     assert np.flatnonzero(kept).tolist() == [12, 15]
     assert kept[[12, 15]].tolist() == [1, 1]
@@ -75,11 +75,11 @@ def test_the_share_kept_is_counted_by_relative_position():
 
 
 def test_a_sampler_that_keeps_all_keeps_every_position(results):
-    kept, _ = plots.kept_by_position(results["full"])
-    assert kept == pytest.approx(np.ones(plots.POSITION_BINS))
+    kept, _ = where.kept_by_position(results["full"])
+    assert kept == pytest.approx(np.ones(where.POSITION_BINS))
 
 
 def test_figures_do_without_known_informative_frames(make):
     rows = make(known=False)
-    for figure in (plots.positions, plots.exam_maps):
+    for figure in (where.positions, where.exam_maps):
         assert figure({"full": rows}, LOOKS).axes

@@ -9,7 +9,8 @@ published      figures of others
 comparison     all variants side by side
 candidate      which variant and seed is put forward
 runs           training curves and warnings
-palette, plots, contact_sheet
+palette, plots, where, contact_sheet
+               figures: how they look, what is achieved, where samplers look, the frames themselves
 presentation   the comparison as text, Markdown and a table for the terminal
 report         the page
 """

@@ -1,8 +1,9 @@
 """How figures look: one colour and marker per variant, ink that follows the page, stable bytes."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import wraps
 from itertools import cycle
 from typing import Any
 
@@ -74,6 +75,17 @@ def looks(variants: Iterable[str]) -> dict[str, Look]:
         name: Look(colour, marker)
         for name, colour, marker in zip(variants, cycle(_COLOURS), cycle(_MARKERS), strict=False)
     }
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """`draw` under the shared style; matplotlib's own settings are as before afterwards."""
+
+    @wraps(draw)
+    def under_style(*args: object, **kwargs: object) -> Figure:
+        with mpl.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return under_style
 
 
 def svg(figure: Figure) -> str:
