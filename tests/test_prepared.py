@@ -302,3 +302,41 @@ def test_a_store_of_another_format_is_refused(dataset):
     about.write_text(about.read_text().replace('"format": 1', '"format": 0'))
     with pytest.raises(UserError, match=r"has format 0.*dvc repro -f prepare@prepared"):
         PreparedStore.open(dataset.out)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("pattern", ["store.json", "index.parquet", "*.npy"])
+@pytest.mark.parametrize("damage", [_cut, lambda path: path.write_bytes(b""), Path.unlink])
+def test_a_damaged_store_is_refused_and_preparing_again_mends_it(dataset, pattern, damage):
+    for n in range(2):
+        dataset.add(_random(n, 3, 8, 8))
+    dataset.write()
+    whole = dataset.files()
+    (path,) = dataset.out.glob(pattern)
+    damage(path)
+    with pytest.raises(UserError, match=r"prepared frames in .*dvc repro (-f )?prepare@prepared$"):
+        PreparedStore.open(dataset.out)
+    dataset.write()
+    assert dataset.files() == whole
+
+
+@pytest.mark.parametrize("about", ["[]", "{}", '{"format": 1}', '{"format": 1, "settings": 1}'])
+def test_a_store_that_tells_something_else_is_refused(dataset, about):
+    dataset.add(_random(0, 3, 8, 8))
+    dataset.write()
+    (dataset.out / "store.json").write_text(about)
+    with pytest.raises(UserError, match=r"are damaged.*dvc repro -f prepare@prepared"):
+        PreparedStore.open(dataset.out)
+
+
+def test_a_damaged_record_of_a_shard_means_that_it_is_written_again(dataset):
+    dataset.add(_random(0, 3, 8, 8))
+    dataset.write()
+    whole = dataset.files()
+    (record,) = dataset.out.glob("0001-*.json")
+    _cut(record)
+    dataset.write()
+    assert dataset.files() == whole

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace
+from keyslice.exams import history, listed
 from keyslice.exams.ingestion import IngestReport, Progress, ingest
 from keyslice.exams.lock import dataset_lock
 
@@ -34,6 +35,8 @@ def ingest_dataset(
     dataset = params.dataset(name)
     with dataset_lock(workspace, name, "ingest"):
         report = ingest(workspace, name, dataset, progress=progress)
+        listed.bring_in_line(workspace, params)  # first: DVC reads it, whatever it is asked for
         previous = versioning.version(workspace, name)
         version = versioning.record_version(workspace, name)
+        history.keep(workspace, name, version)
     return Ingested(report, version, previous)

@@ -140,25 +140,36 @@ class PreparedStore:
         """Open a store.
 
         Raises:
-            UserError: there is none, it is not complete, or another version of Keyslice made it.
+            UserError: there is none, it is not complete or damaged, or another version of Keyslice
+                made it.
         """
-        try:
-            about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not (folder / "store.json").is_file():
             raise UserError(
                 f"no prepared frames in {folder}",
                 rule="exams are prepared before they are read",
                 remedy=f"dvc repro prepare@{folder.name}",
-            ) from None
-        if about["format"] != FORMAT:
-            raise UserError(
-                f"{folder} has format {about['format']}",
-                rule=f"this version reads format {FORMAT}",
-                remedy=f"dvc repro -f prepare@{folder.name}",
             )
-        table = to_pandas(pq.read_table(folder / "index.parquet"))
-        settings = Prepare.model_validate(about["settings"])
-        return cls(folder, table, settings, about["manifest_sha256"])
+        again = f"dvc repro -f prepare@{folder.name}"
+        try:
+            about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+            if about["format"] != FORMAT:
+                raise UserError(
+                    f"{folder} has format {about['format']}",
+                    rule=f"this version reads format {FORMAT}",
+                    remedy=again,
+                )
+            table = to_pandas(pq.read_table(folder / "index.parquet"))
+            settings = Prepare.model_validate(about["settings"])
+            store = cls(folder, table, settings, about["manifest_sha256"])
+            store._shards  # noqa: B018 - opened now, not in the middle of a training
+        # What a full disk or a crash of the machine makes of JSON, parquet and arrays.
+        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+            raise UserError(
+                f"the prepared frames in {folder} are damaged ({type(error).__name__})",
+                rule="they are as stage prepare wrote them",
+                remedy=again,
+            ) from None
+        return store
 
     def __len__(self) -> int:
         return len(self.table)

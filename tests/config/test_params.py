@@ -104,6 +104,12 @@ def test_a_file_that_is_no_yaml_is_one_line(tmp_path):
         load(tmp_path / "params.yaml")
 
 
+def test_a_file_that_is_not_utf_8_is_one_line(tmp_path):
+    (tmp_path / "params.yaml").write_bytes("train: {name: é}".encode("latin-1"))
+    with pytest.raises(UserError, match=r"^params\.yaml: not UTF-8[^\n]*$"):
+        load(tmp_path / "params.yaml")
+
+
 @pytest.mark.parametrize("text", ["", "[]"])
 def test_an_empty_file_is_told(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from keyslice.config import FolderDataset, PhantomDataset
 from keyslice.errors import UserError
@@ -47,7 +46,6 @@ def test_every_exam_is_stored_as_read_and_listed(workspace, dataset, ward):
         assert row["label"] == label
         assert (row["frames"], row["height"], row["width"]) == frames.shape
         assert (row["frame_spacing"], row["row_spacing"]) == (4.0, 1.0)
-    assert yaml.safe_load(workspace.ingested.read_text()) == {"ingested": ["ward"]}
 
 
 def test_no_original_name_or_patient_id_enters_a_file_but_the_quarantine_list(
@@ -212,7 +210,7 @@ def test_informative_frames_are_kept_and_checked(workspace, dataset, ward, write
     assert _table(workspace)["informative"].tolist() == [[2, 4]] * 11
 
 
-@pytest.mark.parametrize("place", ["_number_batch", "_sweep", "_list_dataset"])
+@pytest.mark.parametrize("place", ["_number_batch", "_sweep"])
 def test_an_ingestion_cut_off_anywhere_is_completed_by_the_next(
     workspace, dataset, ward, write_exam, write_table, monkeypatch, place
 ):
@@ -256,7 +254,6 @@ def test_a_refused_source_leaves_the_dataset_as_it_was(
     with pytest.raises(UserError, match="all exams have one label"):
         ingest(workspace, "ward", dataset)
     assert not workspace.exams("ward").exists()
-    assert not workspace.ingested.exists()
 
 
 def test_nothing_but_damaged_files_is_refused_and_says_where_the_reasons_are(
@@ -310,6 +307,82 @@ def test_an_official_split_other_than_the_settled_one_is_refused(
     with pytest.raises(UserError, match="listed in train, its patient is settled in"):
         ingest(workspace, "ward", dataset)
     assert _files(workspace.data) == before
+
+
+@pytest.mark.parametrize("copy_first", [False, True])
+def test_pixels_in_two_official_splits_stay_in_the_most_held_out_one_and_are_counted(
+    workspace, dataset, ward, write_exam, write_table, copy_first
+):
+    write_exam("copy.nii", 0)
+    splits = ["train"] * 6 + ["val"] * 4 + ["test"] * 2
+    rows = [(file, "", label, split) for (file, _, label), split in zip(ward, splits, strict=True)]
+    copy = ("copy.nii", "", "no", "test")
+    rows = [copy, *rows] if copy_first else [*rows, copy]
+    write_table(rows, ("file", "patient_id", "label", "split"))
+    report = ingest(workspace, "ward", dataset)
+    assert (report.accepted, report.duplicates, report.across_splits) == (12, 1, 1)
+    assert _accounted(report)
+    exam = exam_id(read(workspace.inbox("ward") / "0.nii").frames)
+    assert _table(workspace).set_index("exam_id").at[exam, "split"] == "test"
+
+
+def test_a_duplicate_within_a_split_is_not_counted_as_one_across(
+    workspace, dataset, ward, write_exam, write_table
+):
+    write_exam("copy.nii", 0)
+    write_table([*ward, ("copy.nii", "000", "no")])
+    assert ingest(workspace, "ward", dataset).across_splits == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("path", "exams"),
+        ("path", "data/inbox/../exams"),
+        ("path", "data/inbox/link"),
+        ("path", "data"),
+        ("labels", "../../../labels.csv"),
+    ],
+)
+def test_exams_and_tables_in_the_workspace_but_not_in_the_inbox_are_refused(
+    workspace, dataset, ward, setting, value
+):
+    (workspace.root / "exams").mkdir()
+    (workspace.inbox("link")).symlink_to(workspace.root / "exams")
+    changed = dataset.model_copy(update={setting: value})
+    with pytest.raises(UserError, match=rf"^datasets\.ward\.{setting}: .* lies in the workspace"):
+        ingest(workspace, "ward", changed)
+
+
+def test_an_inbox_that_is_a_link_to_elsewhere_in_the_workspace_is_refused(workspace, dataset, ward):
+    (workspace.data / "inbox").rename(workspace.root / "incoming")
+    (workspace.data / "inbox").symlink_to(workspace.root / "incoming")
+    with pytest.raises(UserError, match="incoming/ward lies in the workspace"):
+        ingest(workspace, "ward", dataset)
+
+
+def test_a_workspace_that_is_reached_by_a_link_has_one_inbox_and_nothing_else(
+    workspace, dataset, ward, tmp_path
+):
+    (tmp_path / "link").symlink_to(workspace.root)
+    linked = dataclasses.replace(workspace, root=tmp_path / "link")
+    with pytest.raises(UserError, match="data lies in the workspace"):
+        ingest(linked, "ward", dataset.model_copy(update={"path": "data"}))
+    assert ingest(linked, "ward", dataset).accepted == 12
+
+
+def test_a_link_from_outside_into_the_workspace_is_followed(workspace, dataset, ward, tmp_path):
+    (workspace.inbox("ward")).rename(workspace.root / "exams")
+    (tmp_path / "link").symlink_to(workspace.root / "exams")
+    changed = dataset.model_copy(update={"path": str(tmp_path / "link")})
+    with pytest.raises(UserError, match="exams lies in the workspace"):
+        ingest(workspace, "ward", changed)
+
+
+def test_an_inbox_that_is_a_link_to_a_folder_outside_is_read(workspace, dataset, ward, tmp_path):
+    (workspace.data / "inbox").rename(tmp_path / "archive")
+    (workspace.data / "inbox").symlink_to(tmp_path / "archive")
+    assert ingest(workspace, "ward", dataset).accepted == 12
 
 
 def test_what_a_dataset_is_made_of_does_not_change(workspace, dataset, ward):

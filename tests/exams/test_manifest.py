@@ -1,8 +1,11 @@
 import random
 
 import pandera.errors
+import pyarrow
+import pyarrow.parquet as pq
 import pytest
 
+from keyslice.errors import UserError
 from keyslice.exams import manifest
 
 
@@ -80,3 +83,30 @@ def test_what_the_dataset_is_made_of_is_kept(tmp_path):
 def test_a_row_that_breaks_a_rule_is_refused(changes):
     with pytest.raises(pandera.errors.SchemaError):
         manifest.frame([_row(0), _row(7, **changes)])
+
+
+@pytest.mark.parametrize("read", [manifest.read, manifest.read_splits, manifest.read_identity])
+@pytest.mark.parametrize("kept", [0, 5, -9])
+def test_a_damaged_manifest_names_the_way_out(tmp_path, read, kept):
+    path = tmp_path / "data" / "exams" / "ward" / "manifest.parquet"
+    manifest.write(manifest.frame([_row(0)]), path, {})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"^data/exams/ward/manifest.parquet: .*exams/ward\.dvc"):
+        read(path)
+
+
+def test_a_manifest_edited_into_two_splits_of_a_patient_is_refused(tmp_path):
+    path = tmp_path / "manifest.parquet"
+    manifest.write(manifest.frame([_row(0), _row(1)]), path, {})
+    table = pq.read_table(path)
+    splits = pyarrow.array(["train", "test"])
+    pq.write_table(table.set_column(table.schema.get_field_index("split"), "split", splits), path)
+    with pytest.raises(UserError, match="cannot be read as a manifest"):
+        manifest.read(path)
+
+
+def test_the_splits_are_those_of_patients_or_of_exams_without_a_known_one(tmp_path):
+    path = tmp_path / "manifest.parquet"
+    unknown = _row(9, patient="unknown", split="test")
+    manifest.write(manifest.frame([_row(2), _row(3), unknown]), path, {})
+    assert manifest.read_splits(path) == {f"{1:032x}": "train", f"{9:032x}": "test"}

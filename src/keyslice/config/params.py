@@ -173,12 +173,15 @@ def load(path: Path) -> Params:
     """Read and check a params.yaml.
 
     Raises:
-        UserError: the file is missing, is no YAML, or breaks a rule; names the key and the rule.
+        UserError: the file is missing, is no YAML in UTF-8, or breaks a rule; names the key and
+            the rule.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("no such file", where=str(path), remedy="restore it from git") from None
+    except UnicodeDecodeError:
+        raise UserError("not UTF-8", where=path.name, remedy="save it as UTF-8 text") from None
     except yaml.YAMLError as error:
         raise UserError(f"not YAML ({error})", where=path.name, remedy="mend the syntax") from None
     if not isinstance(values, dict):

@@ -65,6 +65,13 @@ class Workspace:
         """DVC's pointer: its md5 is the dataset's version."""
         return self.data / "exams" / f"{dataset}.dvc"
 
+    def manifests(self, dataset: str) -> Path:
+        """Holds the manifest of every version recorded here, also of those whose exams are gone."""
+        return self.state / "manifests" / dataset
+
+    def kept_manifest(self, dataset: str, version: str) -> Path:
+        return self.manifests(dataset) / f"{version}.parquet"
+
     def prepared(self, dataset: str) -> Path:
         return self.data / "prepared" / dataset
 

@@ -32,6 +32,11 @@ def run(workspace: Workspace, params: Params, name: str, *, as_json: bool) -> No
         return
     _refusals(workspace, result.report)
     out.print(f"[bold]{name}[/bold]  {account(result.report)}")
+    if result.report.across_splits:
+        out.print(
+            f"{result.report.across_splits} of the duplicates are listed in two splits; each such "
+            "exam stays in the most held-out one"
+        )
     out.print(f"version {version_line(result)}")
     out.print(f"next: [bold]keyslice retrain {name}[/bold]")
 

@@ -8,7 +8,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
-from keyslice.config import FolderDataset
+from keyslice.config import FolderDataset, Workspace
 from keyslice.errors import UserError, did_you_mean
 from keyslice.exams import readers
 from keyslice.exams.source import UNKNOWN, Listing, Unlisted, file_state, stamp
@@ -28,6 +28,27 @@ def scan(folder: Path, below: str = "") -> Iterator[tuple[str, os.stat_result]]:
                 yield from scan(folder, f"{path}/")
             else:
                 yield path, entry.stat(follow_symlinks=False)
+
+
+def check_place(workspace: Workspace, folder: Path, dataset: FolderDataset, name: str) -> None:
+    """Exams and patient ids lie where no commit can take them along; links are followed.
+
+    Raises:
+        UserError: the folder or the table lies in the workspace, but not in the inbox.
+    """
+    root = workspace.root.resolve()
+    # Itself not followed: a link from there into the workspace leads to what git may track.
+    inbox = Workspace(root).inbox(name).parent
+    for key, place in (("path", folder), ("labels", folder / dataset.labels)):
+        found = place.resolve()
+        if found.is_relative_to(root) and not found.is_relative_to(inbox):
+            raise UserError(
+                f"{found.relative_to(root)} lies in the workspace",
+                where=f"datasets.{name}.{key}",
+                rule="exams and patient ids lie in data/inbox or outside the workspace, where no "
+                "commit takes them along",
+                remedy=f"move it to data/inbox/{name}",
+            )
 
 
 def listings(

@@ -8,16 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from keyslice import files
 from keyslice.config import FolderDataset, MedMNISTDataset, PhantomDataset, Workspace
 from keyslice.config.datasets import Dataset
 from keyslice.errors import UserError
-from keyslice.exams import fingerprint, folder, manifest, medmnist, phantom, quarantine
+from keyslice.exams import fingerprint, folder, history, manifest, medmnist, phantom, quarantine
 from keyslice.exams.exam import exam_path
 from keyslice.exams.intake import Intake, Row
-from keyslice.exams.lock import dataset_lock, locked
+from keyslice.exams.lock import dataset_lock
 from keyslice.exams.pseudonym import KEY_VARIABLE, PUBLISHED_KEY, pseudonym, secret_key
 from keyslice.exams.quarantine import Refusal
 from keyslice.exams.source import Listing, Unlisted
@@ -39,6 +36,7 @@ class IngestReport:
         accepted: new in the dataset.
         present: in it before.
         duplicates: the same content as another file, of the same patient and label.
+        across_splits: those of the duplicates that another official split has.
         left_out: of a class with too few patients.
         quarantined: refused.
         relabelled: of those present, with another label than before.
@@ -53,6 +51,7 @@ class IngestReport:
     accepted: int
     present: int
     duplicates: int
+    across_splits: int
     left_out: int
     quarantined: int
     relabelled: int
@@ -77,6 +76,7 @@ def ingest(
         key = _key(workspace, dataset)
         identity = _identity(workspace, name, dataset, key)
         before = _rows(workspace, name)
+        settled = history.settled(workspace, name, before.values())
         listings, unlisted = _offered(workspace, name, dataset)
         listed = {listing.name for listing in listings} | {file.name for file in unlisted}
         path = workspace.quarantine(name)
@@ -87,14 +87,13 @@ def ingest(
             rows, offered = intake.settle(quarantine.barred(quarantine.read(path), listed))
             # Written before the rest can fail: the reasons are what its reader needs then.
             refused = quarantine.update(path, intake.refused, listed)
-            rows = split_rows(rows, offered, before, name, dataset)
+            rows = split_rows(rows, offered, settled, name, dataset)
             batch = _number_batch(rows, before)
             manifest.write(manifest.frame([*rows.values()]), workspace.manifest(name), identity)
         except UserError:
             _sweep(workspace, name, before)
             raise
         _sweep(workspace, name, rows)
-        _list_dataset(workspace, name)
         fingerprint.record(workspace, name, dataset, intake.stamps)
         quarantined = len({refusal.file for refusal in intake.refused} & listed)
         found = len(listings) + len(unlisted)
@@ -104,6 +103,7 @@ def ingest(
             accepted=len(rows.keys() - before.keys()),
             present=len(rows.keys() & before.keys() & offered.keys()),
             duplicates=found - quarantined - len(offered),
+            across_splits=intake.across_splits,
             left_out=len(offered.keys() - rows.keys()),
             quarantined=quarantined,
             relabelled=sum(
@@ -171,7 +171,9 @@ def _offered(
     if isinstance(dataset, PhantomDataset):
         inbox = workspace.inbox(name)
         return folder.listings(inbox, phantom.write(inbox, dataset, name), name)
-    return folder.listings(fingerprint.folder_of(workspace, name, dataset), dataset, name)
+    place = fingerprint.folder_of(workspace, name, dataset)
+    folder.check_place(workspace, place, dataset, name)
+    return folder.listings(place, dataset, name)
 
 
 def _take_all(
@@ -208,14 +210,3 @@ def _sweep(workspace: Workspace, name: str, rows: Iterable[str]) -> None:
             path.unlink()
     if not any(home.iterdir()):
         home.rmdir()
-
-
-def _list_dataset(workspace: Workspace, name: str) -> None:
-    """Add the dataset to those that dvc.yaml's stages run over."""
-    with locked(workspace, "datasets", "ingest"):
-        path = workspace.ingested
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        names = set((yaml.safe_load(text) or {}).get("ingested") or ())
-        if name not in names:
-            content = yaml.safe_dump({"ingested": sorted(names | {name})})
-            files.write_text(path, content)

@@ -10,6 +10,7 @@ from keyslice.exams.exam import Exam, exam_id, exam_path, save
 from keyslice.exams.pseudonym import pseudonym
 from keyslice.exams.quarantine import CONFLICTS, Refusal
 from keyslice.exams.source import UNKNOWN, Listing, Unlisted, UnreadableError
+from keyslice.exams.split import SPLITS
 
 Row = dict[str, Any]
 """A row of the manifest, by column."""
@@ -32,6 +33,7 @@ class Intake:
     ) -> None:
         self.refused: list[Refusal] = []
         self.stamps: dict[str, str] = {}
+        self.across_splits = 0
         self._folder, self._key, self._before, self._known = folder, key, before, known
         self._today = datetime.now(UTC).date().isoformat()
         self._read: dict[str, Row] = {}
@@ -66,7 +68,7 @@ class Intake:
 
         Returns:
             The rows, and for each exam that the source offers the listing that stands for it; any
-            further listing of it is a duplicate.
+            further listing of it is a duplicate; `across_splits` counts those of another split.
         """
         rows = {exam: dict(row) for exam, row in self._before.items()}
         offered: dict[str, Listing] = {}
@@ -75,7 +77,8 @@ class Intake:
                 self._refuse_exam(exam, kind)
                 rows.pop(exam, None)
                 continue
-            listing, patient = claims[0]
+            listing, patient = max(claims, key=_held_out)
+            self.across_splits += sum(other.split != listing.split for other, _ in claims)
             offered[exam] = listing
             rows[exam] = (
                 rows.get(exam, {"exam_id": exam})
@@ -136,3 +139,13 @@ class Intake:
 
     def _refuse(self, file: str, reason: str, kind: str, exam: str = "") -> None:
         self.refused.append(Refusal(file, reason, kind, self._today, exam))
+
+
+def _held_out(claim: tuple[Listing, str]) -> int:
+    """Ranks the listings of an exam by their official splits; of equals `max` takes the first.
+
+    A public set may offer the same pixels in two splits. Held out, the exam teaches no model what
+    it is tested on, and the official test set stays whole; quarantine would shrink it.
+    """
+    split = claim[0].split
+    return SPLITS.index(split) if split else 0

@@ -3,17 +3,22 @@
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pandera.errors
 import pandera.pandas as pa
 import pyarrow
 import pyarrow.parquet as pq
 
 from keyslice import files
+from keyslice.errors import UserError
 from keyslice.exams.exam import DTYPES
-from keyslice.exams.split import SPLITS
+from keyslice.exams.source import UNKNOWN
+from keyslice.exams.split import SPLITS, group
 
 IDENTITY = b"keyslice"
 """Key, in the file's own metadata, of what the dataset is made of."""
@@ -88,7 +93,7 @@ SCHEMA = pa.DataFrameSchema(
 
 
 def _patients_in_two_splits(table: pd.DataFrame) -> int:
-    known = table[table["patient"] != "unknown"]
+    known = table[table["patient"] != UNKNOWN]
     pairs = known[["patient", "split"]].drop_duplicates()
     return int(pairs["patient"].duplicated().sum())
 
@@ -129,13 +134,42 @@ def write(table: pd.DataFrame, path: Path, identity: dict[str, Any]) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The manifest as a table; `informative` holds lists of frame numbers or None."""
-    return SCHEMA.validate(to_pandas(pq.read_table(path)))
+    """The manifest as a table; `informative` holds lists of frame numbers or None.
+
+    Raises:
+        UserError: damaged, or edited into something else; as `read_splits` and `read_identity`.
+    """
+    with _reading(path):
+        return SCHEMA.validate(to_pandas(pq.read_table(path)))
+
+
+def read_splits(path: Path) -> dict[str, str]:
+    """The split of each patient, or exam without a known one; see `split.group`."""
+    with _reading(path):
+        table = pq.read_table(path, columns=["exam_id", "patient", "split"])
+        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        return {group(exam, patient): split for exam, patient, split in rows}
 
 
 def read_identity(path: Path) -> dict[str, Any]:
     """The settings that said what the dataset is made of."""
-    return json.loads((pq.read_schema(path).metadata or {})[IDENTITY])
+    with _reading(path):
+        return json.loads((pq.read_schema(path).metadata or {})[IDENTITY])
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    # pyarrow's own errors are ValueErrors or OSErrors.
+    except (ValueError, OSError, KeyError, pandera.errors.SchemaError) as error:
+        raise UserError(
+            f"cannot be read as a manifest ({type(error).__name__})",
+            where="/".join(path.parts[-4:]),
+            rule="it is as an ingestion wrote it",
+            remedy=f"dvc checkout --force data/exams/{path.parent.name}.dvc, or restore it from "
+            "the backup",
+        ) from None
 
 
 def version_hash(path: Path) -> str:

@@ -13,6 +13,11 @@ FEWEST_PATIENTS = len(SPLITS)
 """A class needs a patient in each split."""
 
 
+def group(exam: str, patient: str) -> str:
+    """What is assigned to a split as one: the patient; where unknown, the exam by itself."""
+    return exam if patient == UNKNOWN else patient
+
+
 def patients_by_label(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
     """The patients of each label, from (patient, label) of every exam."""
     patients: dict[str, set[str]] = {}
@@ -69,7 +74,7 @@ def lacking(pairs: Iterable[tuple[str, str]], splits: Mapping[str, str]) -> dict
 def split_rows(
     rows: Mapping[str, dict[str, Any]],
     offered: Mapping[str, Listing],
-    before: Mapping[str, Mapping[str, Any]],
+    settled: Mapping[str, str],
     name: str,
     dataset: CommonDataset,
 ) -> dict[str, dict[str, Any]]:
@@ -80,7 +85,7 @@ def split_rows(
     Args:
         rows: by exam id, with patient and label.
         offered: listings by exam id; theirs are the official splits.
-        before: rows of the manifest as it was, whose splits are settled.
+        settled: the splits of those that have one, by `group`.
         name: of the dataset.
         dataset: its settings.
 
@@ -96,7 +101,7 @@ def split_rows(
             remedy=f"data/quarantine/{name}.csv says why each was refused",
         )
     _check_classes(rows, name)
-    splits = {_group(row): row["split"] for row in before.values()}
+    splits = dict(settled)
     _add_official(splits, rows, offered, name)
 
     sizes = patients_by_label(_pairs(rows))
@@ -110,7 +115,7 @@ def split_rows(
 
 
 def _group(row: Mapping[str, Any]) -> str:
-    return row["exam_id"] if row["patient"] == UNKNOWN else row["patient"]
+    return group(row["exam_id"], row["patient"])
 
 
 def _pairs(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

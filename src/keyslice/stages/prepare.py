@@ -19,6 +19,7 @@ from keyslice.errors import UserError
 from keyslice.exams import exam, manifest
 from keyslice.exams.lock import dataset_lock
 from keyslice.prepared import COPIED, EMPTY, FORMAT, TYPES, prepare_frames, thinned
+from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 
 Progress = Callable[[int, int], None]
@@ -45,15 +46,13 @@ def prepare(
                 rule="exams are ingested before they are prepared",
                 remedy=f"keyslice ingest {dataset}",
             )
-        version = manifest.version_hash(path)
-        write_store(manifest.read(path), version, path.parent, out, settings, progress)
-        if manifest.version_hash(path) != version:
-            (out / "store.json").unlink()
-            raise UserError(
-                f"the manifest of {dataset} changed while its exams were being prepared",
-                rule="what DVC records must be what was read",
-                remedy="run it again",
-            )
+        try:
+            with held_still(path):
+                version = manifest.version_hash(path)
+                write_store(manifest.read(path), version, path.parent, out, settings, progress)
+        except UserError:
+            (out / "store.json").unlink(missing_ok=True)
+            raise
 
 
 def write_store(
@@ -64,7 +63,9 @@ def write_store(
     settings: Prepare,
     progress: Progress | None = None,
 ) -> None:
-    """Bring a store up to date with a manifest: write new and changed batches, drop stale ones.
+    """Bring a store up to date with a manifest.
+
+    New, changed and damaged batches are written, stale ones dropped.
 
     Args:
         manifest: its rows, by batch.
@@ -83,7 +84,7 @@ def write_store(
         _shard_name(str(batch), rows, settings): rows
         for batch, rows in manifest.groupby("batch", sort=False)
     }
-    missing = {n: rows for n, rows in batches.items() if not _record(out, n).is_file()}
+    missing = {n: rows for n, rows in batches.items() if not _is_whole(out, n)}
     total = sum(map(len, missing.values()))
     done = 0
 
@@ -118,6 +119,16 @@ def _shard_name(batch: str, rows: pd.DataFrame, settings: Prepare) -> str:
 def _record(out: Path, shard: str) -> Path:
     """Beside a shard: where each exam lies in it, and its scaling; written after it."""
     return (out / shard).with_suffix(".json")
+
+
+def _is_whole(out: Path, shard: str) -> bool:
+    """Whether a shard and its record are there, and neither is cut short."""
+    try:
+        json.loads(_record(out, shard).read_text(encoding="utf-8"))
+        np.load(out / shard, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        return False
+    return True
 
 
 def _write_shard(

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-import yaml
 from filelock import FileLock
 
 from keyslice.config import Workspace, load
 from keyslice.errors import RunError, UserError
+from keyslice.exams.listed import bring_in_line
 from keyslice.versioning import lock, processes
 
 Outcome = Literal["ran", "restored", "unchanged"]
@@ -103,13 +103,15 @@ def reproduce(
 def stale(workspace: Workspace, datasets: Iterable[str]) -> list[str]:
     """Names of the datasets' stages that are not up to date, in the order of their names.
 
+    The list of datasets that DVC's graph is made from is brought in line with params.yaml first.
+
     Raises:
         DVCError: the graph cannot be read.
     """
-    variants = load(workspace.params).variants
-    known = yaml.safe_load(workspace.ingested.read_text(encoding="utf-8"))["ingested"]
+    params = load(workspace.params)
+    known = bring_in_line(workspace, params)
     # By name: DVC refuses to look at a stage that runs, and another dataset's may run now.
-    wanted = [name for d in datasets if d in known for name in lock.stage_names(d, variants)]
+    wanted = [name for d in datasets if d in known for name in lock.stage_names(d, params.variants)]
     if not wanted:
         return []
     lines = _dvc(workspace, "--wait-for-lock", "status", "--json", *wanted)

@@ -1,0 +1,27 @@
+"""The list of datasets that dvc.yaml's stages run over: those that are here and in params.yaml."""
+
+import yaml
+
+from keyslice import files
+from keyslice.config import Params, Workspace
+from keyslice.exams.lock import locked
+
+
+def bring_in_line(workspace: Workspace, params: Params) -> tuple[str, ...]:
+    """Write data/datasets.yaml where it is not right; returns the names in it.
+
+    The list follows from what there is: params.yaml names the dataset, and its manifest is here or
+    git holds a version of it. So a dataset taken out of params.yaml leaves the list and returns
+    with its name, and a list that is lost or damaged is restored.
+    """
+    with locked(workspace, "datasets", "listing the datasets"):
+        names = sorted(
+            name
+            for name in params.datasets
+            if workspace.manifest(name).is_file() or workspace.pointer(name).is_file()
+        )
+        path = workspace.ingested
+        content = yaml.safe_dump({"ingested": names})
+        if not path.is_file() or path.read_bytes() != content.encode():
+            files.write_text(path, content)
+    return tuple(names)

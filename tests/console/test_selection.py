@@ -1,0 +1,39 @@
+import pytest
+
+from keyslice.config import Workspace, load
+from keyslice.console.selection import chosen
+from keyslice.errors import UserError
+
+PARAMS = """
+datasets:
+  a: {source: folder, classes: [healthy, lesion]}
+  b: {source: folder, classes: [healthy, lesion]}
+variants: {full: {sampler: full}}
+prepare: {}
+backbone: {}
+model: {}
+train: {}
+evaluate: {}
+compare: {references: [full]}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    return Workspace(tmp_path)
+
+
+def test_without_a_list_of_datasets_nothing_has_been_ingested(workspace):
+    with pytest.raises(UserError, match="no dataset has been ingested yet"):
+        chosen(workspace, load(workspace.params), ())
+
+
+def test_without_a_name_the_datasets_with_a_version_are_meant(workspace):
+    workspace.pointer("b").parent.mkdir(parents=True)
+    workspace.pointer("b").touch()
+    assert chosen(workspace, load(workspace.params), ()) == ("b",)
+
+
+def test_a_name_counts_before_its_ingestion(workspace):
+    assert chosen(workspace, load(workspace.params), ("a", "a")) == ("a",)
