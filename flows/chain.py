@@ -4,6 +4,7 @@ DVC knows the order of the stages and what is up to date; the flow decides what 
 still goes on when a part has failed, and tells MLflow.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from prefect.client.schemas.objects import State
 from flows import tasks
 from keyslice import versioning
 from keyslice.errors import RunError
+from keyslice.registry import timings
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,11 @@ def _chain(root: str, dataset: str) -> Retrained:
             raise RetrainFailed({f"{dataset}, {name}": e for name, e in failures.items()})
         if stale:
             tasks.reproduce(root, f"compare@{dataset}")
-        if variants or not all(workspace.timings(dataset, v).is_file() for v in params.variants):
+        if any(timings.current(workspace, dataset, v) is None for v in params.variants):
             tasks.latency(root, dataset)
         run_id = tasks.record(root, dataset, parent)
     except Exception:
-        tasks.abandon(root, dataset, parent, finished)
+        _abandon(root, dataset, parent, finished)
         raise
     number = tasks.register(root, dataset, run_id)
     create_markdown_artifact(
@@ -104,6 +108,14 @@ def _chain(root: str, dataset: str) -> Retrained:
         description=f"{dataset}, dataset version {version}, model version {number}",
     )
     return Retrained(dataset, version, run_id, number)
+
+
+def _abandon(root: str, dataset: str, parent: str, finished: list[str]) -> None:
+    """End the retraining's run; where that fails too, the first failure is the one to be told."""
+    try:
+        tasks.abandon(root, dataset, parent, finished)
+    except Exception:  # the next retraining ends the run
+        _log.warning("the run of %s in MLflow could not be ended", dataset, exc_info=True)
 
 
 def _variants(

@@ -1,6 +1,6 @@
 """Is there anything to do? Answered before Prefect, MLflow, torch or pandas are imported."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace
@@ -23,10 +23,34 @@ def due(workspace: Workspace, params: Params, datasets: Iterable[str]) -> list[s
             continue
         left = [stage for stage in stale if versioning.dataset_of(stage) == name]
         if left:
-            reasons[name] = f"out of date: {', '.join(left)}"
+            reasons[name] = f"out of date: {in_words(left, name, list(params.variants))}"
         elif not published(workspace, params, name):
             reasons[name] = "its results are not registered"
     return [f"{name}: {reason}" for name, reason in reasons.items() if reason]
+
+
+def in_words(stages: Iterable[str], dataset: str, variants: Sequence[str]) -> str:
+    """Stages of a dataset, short: `prepare, train and evaluate 8 of 8, compare`.
+
+    One or two variants are named, more are counted.
+    """
+    left = set(stages)
+    train, evaluate = (
+        [v for v in variants if f"{name}@{dataset}-{v}" in left] for name in ("train", "evaluate")
+    )
+    each = {"train and evaluate": train}
+    if train != evaluate:
+        each = {"train": train, "evaluate": evaluate}
+    words = [f"{name} {_some(found, variants)}" for name, found in each.items() if found]
+    if f"prepare@{dataset}" in left:
+        words.insert(0, "prepare")
+    if f"compare@{dataset}" in left:
+        words.append("compare")
+    return ", ".join(words)
+
+
+def _some(found: list[str], variants: Sequence[str]) -> str:
+    return " and ".join(found) if len(found) <= 2 else f"{len(found)} of {len(variants)}"
 
 
 _NEVER = "not ingested yet"

@@ -1,17 +1,16 @@
 """`keyslice retrain` from the outside: settings first, then Prefect, and results in plain words."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from flows.environment import environment
 from flows.progress import Display
 from keyslice.config import Workspace
 from keyslice.errors import UserError
+from keyslice.stages.running import only_retraining
 
 if TYPE_CHECKING:
     from flows.chain import Retrained
@@ -35,13 +34,16 @@ def run(
         console: where progress is shown; default: standard error.
 
     Raises:
-        UserError: a dataset is being retrained already; or all that failed did so by mistakes in
-            settings or input.
+        UserError: a dataset is being retrained or registered already; or all that failed did so by
+            mistakes in settings or input.
         flows.chain.RetrainFailed: something else failed.
     """
     for name, value in environment(workspace, verbose=verbose).items():
         os.environ.setdefault(name, value)
-    with _only_retraining(workspace, datasets), Display(console or Console(stderr=True)):
+    with (
+        only_retraining(workspace, datasets, "keyslice retrain"),
+        Display(console or Console(stderr=True)),
+    ):
         from prefect.task_runners import ThreadPoolTaskRunner
 
         from flows.chain import RetrainFailed, retrain
@@ -57,21 +59,3 @@ def run(
             if all(isinstance(error, UserError) for error in failed.failures.values()):
                 raise UserError(str(failed)) from None
             raise
-
-
-@contextmanager
-def _only_retraining(workspace: Workspace, datasets: Sequence[str]) -> Iterator[None]:
-    """Hold the datasets: two retrainings of one would run the same stages at once."""
-    with ExitStack() as held:
-        for dataset in sorted(datasets):  # in one order: two callers cannot wait for each other
-            path = workspace.lock(f"retrain-{dataset}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                held.enter_context(FileLock(path, timeout=0))
-            except Timeout:
-                raise UserError(
-                    f"{dataset} is being retrained already",
-                    rule="a dataset is retrained by one process at a time",
-                    remedy="wait for it, or end it",
-                ) from None
-        yield

@@ -14,6 +14,13 @@ def test_help_lists_every_command():
         assert f"\n  {name} " in told.output
 
 
+@pytest.mark.parametrize("group", [[], ["key"], ["stage"]])
+def test_no_line_of_a_list_of_commands_is_cut_at_80_columns(group):
+    told = CliRunner().invoke(main, [*group, "--help"], terminal_width=80)
+    assert "..." not in told.output.partition("Commands:")[2]
+    assert max(map(len, told.output.splitlines())) <= 80
+
+
 def test_outside_a_workspace_is_a_mistake_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told = CliRunner().invoke(main, ["status"])

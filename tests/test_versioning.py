@@ -14,6 +14,7 @@ import pytest
 from keyslice import versioning
 from keyslice.config import Workspace
 from keyslice.errors import UserError
+from keyslice.versioning import processes
 
 TEMPLATE = Path(__file__).parent / "tiny_workspace"
 
@@ -269,6 +270,30 @@ def test_the_locks_of_the_dead_are_lifted_and_those_of_the_living_kept(tmp_path:
     assert not file.exists()
 
 
+def test_what_a_killed_run_had_begun_is_done_by_the_next(
+    dvc: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with -9 while a stage runs under DVC, as a retraining might be."""
+    workspace = Workspace(Path(shutil.copytree(dvc.root, tmp_path / "workspace")))
+    owner = (
+        "import sys; from pathlib import Path; from keyslice import versioning; "
+        "from keyslice.config import Workspace; "
+        "versioning.reproduce(Workspace(Path(sys.argv[1])), 'train@tiny-full', on_line=print)"
+    )
+    monkeypatch.setenv("STAGE_HANGS", "full")
+    command = [sys.executable, "-u", "-c", owner, str(workspace.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line == "hanging\n" for line in process.stdout)
+        process.kill()
+    left = list(map(int, (workspace.state / "hanging").read_text().split()))
+    assert not any(map(gone, left))
+    assert versioning.recover(workspace)
+    assert all(map(gone, left))
+    monkeypatch.delenv("STAGE_HANGS")
+    assert versioning.reproduce(workspace, "train@tiny-full") == "ran"
+
+
 def test_children_find_this_environments_commands_and_phone_nobody(tmp_path: Path) -> None:
     code = "import os, shutil; print(shutil.which('dvc')); print(os.environ['DVC_NO_ANALYTICS'])"
     found = versioning.run([sys.executable, "-c", code], cwd=tmp_path).lines
@@ -286,3 +311,15 @@ def test_output_goes_to_the_log_as_it_comes(tmp_path: Path) -> None:
     versioning.run([sys.executable, "-c", code], cwd=tmp_path, log=log, on_line=note)
     assert seen[0].startswith("one\n")
     assert log.read_text() == "one\ntwo\n"
+
+
+def test_a_log_keeps_earlier_runs_and_does_not_grow_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LOG_BYTES", 100)
+    log = tmp_path / "logs/a.log"
+    for number in range(40):
+        versioning.run(["echo", f"run {number:02d} ü"], cwd=tmp_path, log=log)
+    lines = log.read_text().splitlines()
+    assert lines == [f"run {number:02d} ü" for number in range(40 - len(lines), 40)]
+    assert 5 < len(lines) < 15

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from keyslice.config import Params, Workspace
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+parallel_option = click.option(
+    "--parallel",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Train N variants at a time.  [default: one per core]",
+)
 
 
 class Group(click.Group):
@@ -37,7 +43,13 @@ class Group(click.Group):
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="keyslice")
 def main() -> None:
-    """Retrain, audit and promote classifiers that look only at the frames that matter."""
+    """Retrain, audit and promote classifiers that look only at the frames that matter.
+
+    Commands run inside a workspace: a clone of the repository, with its settings in params.yaml.
+    `keyslice demo` is the place to start.
+
+    Exit codes: 0 done, 1 something failed, 2 a mistake in settings or input.
+    """
 
 
 def _workspace() -> "tuple[Workspace, Params]":
@@ -49,29 +61,41 @@ def _workspace() -> "tuple[Workspace, Params]":
 
 @main.command()
 def demo() -> None:
-    """Phantoms from the inbox to a registered model, and what to type next."""
+    """See the whole chain run on synthetic exams.
+
+    Volumes with a lesion in a few slices go from the inbox to a registered model; then it says what
+    to type next. Asked again, it finds nothing new and does no work.
+    """
     from keyslice.console import demo
 
     demo.run(*_workspace())
 
 
 @main.command()
-@click.argument("name")
+@click.argument("dataset")
 @json_option
-def ingest(name: str, as_json: bool) -> None:
-    """Make or extend dataset NAME of params.yaml and give it a version."""
+def ingest(dataset: str, as_json: bool) -> None:
+    """Take new exams into a dataset and give it a version.
+
+    DATASET is a name under `datasets` in params.yaml. Exams that cannot be used are listed in
+    data/quarantine with the reason; the others go on.
+    """
     from keyslice.console import ingestion
 
-    ingestion.run(*_workspace(), name, as_json=as_json)
+    ingestion.run(*_workspace(), dataset, as_json=as_json)
 
 
 @main.command()
 @click.argument("datasets", nargs=-1, metavar="[DATASET]...")
-@click.option("--parallel", type=click.IntRange(1), help="Variants at a time [default: cores].")
+@parallel_option
 @click.option("--force", is_flag=True, help="Run the flow even if nothing is new.")
 @click.option("--verbose", is_flag=True, help="Show Prefect's own log.")
 def retrain(datasets: Sequence[str], parallel: int | None, force: bool, verbose: bool) -> None:
-    """Ingest, prepare, train, evaluate, compare and register (default: all ingested datasets)."""
+    """Train on what is new, compare, and register the candidate.
+
+    Ingests, prepares, trains, evaluates, compares and registers each DATASET (default: all that
+    have been ingested). What is up to date is not done again.
+    """
     from keyslice.console import retraining
 
     workspace, params = _workspace()
@@ -83,7 +107,11 @@ def retrain(datasets: Sequence[str], parallel: int | None, force: bool, verbose:
 @main.command()
 @click.argument("datasets", nargs=-1, metavar="[DATASET]...")
 def register(datasets: Sequence[str]) -> None:
-    """Show finished results in MLflow and register the candidate, as retrain does at its end."""
+    """Register what `dvc repro` has made.
+
+    Shows the finished results of each DATASET (default: all that have been ingested) in MLflow and
+    registers the candidate, as retrain does at its end. Nothing is trained.
+    """
     from keyslice.console import registration
 
     registration.run(*_workspace(), tuple(datasets))
@@ -92,19 +120,32 @@ def register(datasets: Sequence[str]) -> None:
 @main.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Datasets with their versions, what is out of date, runs and models."""
+    """Show datasets, versions, what is out of date, and models."""
     from keyslice.console import overview
 
     overview.run(*_workspace(), as_json=as_json)
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", "name", help="Registered model [default: the only one].")
-@click.option("--version", "version", default="@challenger", help="Version or @alias.")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
+)
+@click.option(
+    "--model", "name", metavar="NAME", help="Registered model.  [default: the only one there is]"
+)
+@click.option(
+    "--version",
+    metavar="V",
+    default="@challenger",
+    show_default=True,
+    help="Its version: a number or an @alias.",
+)
 @json_option
 def predict(files: Sequence[Path], name: str | None, version: str, as_json: bool) -> None:
-    """Class probabilities of exam FILES, and the slices that were looked at."""
+    """Give class probabilities of exams, and the slices looked at.
+
+    Each FILE is one exam, in a format that ingest reads.
+    """
     from keyslice.console import prediction
 
     prediction.run(*_workspace(), files, name=name, version=version, as_json=as_json)
@@ -112,23 +153,38 @@ def predict(files: Sequence[Path], name: str | None, version: str, as_json: bool
 
 @main.command()
 @click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("docs/results.md"))
-def experiment(datasets: Sequence[str], output: Path) -> None:
-    """Train and compare all variants on DATASETs and write the results page."""
+@parallel_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    default=Path("docs/results.md"),
+    show_default=True,
+    help="Page to write; what else stands there stays.",
+)
+def experiment(datasets: Sequence[str], parallel: int | None, output: Path) -> None:
+    """Retrain datasets and put their figures on the results page.
+
+    Each DATASET is retrained where anything is new, and gets a section: all variants compared, and
+    what it takes to repeat it.
+    """
     from keyslice.console import experiments
 
-    experiments.run(*_workspace(), tuple(datasets), output)
+    experiments.run(*_workspace(), tuple(datasets), output, parallel=parallel)
 
 
 @main.group(cls=Group)
 def key() -> None:
-    """The secret key that pseudonyms are made with."""
+    """Make the secret key that pseudonyms depend on."""
 
 
 @key.command("new")
 @click.argument("file", type=click.Path(path_type=Path))
 def key_new(file: Path) -> None:
-    """Make a key in FILE, outside the workspace; back it up apart from the data."""
+    """Make a key in FILE, outside the workspace.
+
+    Back it up apart from the data: without it, a known patient's new exams count as a stranger's.
+    """
     from keyslice.exams.pseudonym import create_key
 
     create_key(file)
@@ -137,7 +193,7 @@ def key_new(file: Path) -> None:
 
 @main.group(cls=Group)
 def stage() -> None:
-    """One stage of dvc.yaml, as DVC calls it."""
+    """Run one stage of dvc.yaml, as DVC calls it."""
 
 
 @stage.command("prepare")
@@ -176,20 +232,28 @@ def stage_evaluate(dataset: str, variant: str) -> None:
 @stage.command("compare")
 @click.argument("dataset")
 def stage_compare(dataset: str) -> None:
-    """Hold the variants of DATASET against each other and choose the candidate."""
+    """Compare the variants of DATASET and choose the candidate."""
+    from keyslice import versioning
     from keyslice.stages.compare import compare
 
-    compare(*_workspace(), dataset)
+    workspace, params = _workspace()
+    compare(workspace, params, dataset, version=versioning.version(workspace, dataset))
 
 
 @stage.command("latency")
 @click.argument("dataset")
 @json_option
 def stage_latency(dataset: str, as_json: bool) -> None:
-    """Measure milliseconds per exam of every variant of DATASET; no stage of DVC."""
+    """Time every variant of DATASET, in milliseconds per exam.
+
+    No stage of DVC: times differ from run to run, and go to state/timings.
+    """
+    from keyslice.registry import timings
     from keyslice.stages.latency import measure
 
-    figures = measure(*_workspace(), dataset)
+    workspace, params = _workspace()
+    models = {variant: timings.key(workspace, dataset, variant) for variant in params.variants}
+    figures = measure(workspace, params, dataset, models)
     if as_json:
         click.echo(json.dumps(figures))
 

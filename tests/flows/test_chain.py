@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from rich.console import Console
 
 from flows import tasks
-from flows.chain import RetrainFailed, to_train
+from flows.chain import RetrainFailed, retrain, to_train
 from flows.retrain import run
 from keyslice import versioning
 from keyslice.config import Workspace
@@ -101,6 +101,29 @@ def test_ctrl_c_ends_the_stages_that_run(
     for pid in map(int, (workspace.state / "hanging").read_text().split()):
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
     assert not workspace.models("tiny", "das").exists()
+
+
+def test_a_failure_is_told_also_where_mlflow_cannot_be(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(error: Exception) -> Any:
+        def step(*_: object, **__: object) -> None:
+            raise error
+
+        return step
+
+    for name, answer in {
+        "ingest": lambda *_: "1.dir",
+        "reproduce": lambda *_: "unchanged",
+        "begin": lambda *_, **__: "parent",
+        "latency": fails(OSError("no space left")),
+        "abandon": fails(ConnectionError("MLflow is down")),
+    }.items():
+        monkeypatch.setattr(tasks, name, answer)
+    monkeypatch.setattr(versioning, "stale", lambda *_: [])
+    with pytest.raises(RetrainFailed, match=r"^tiny: no space left$"):
+        retrain.fn(str(workspace.root), ["tiny"])
+    assert "MLflow is down" in caplog.text
 
 
 @given(st.sets(st.sampled_from(versioning.stage_names("a", NAMES))))

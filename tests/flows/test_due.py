@@ -3,15 +3,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from flows import due as module
-from flows.due import due
+from flows.due import due, in_words
 from flows.environment import environment
 from flows.retrain import run
 from keyslice import versioning
 from keyslice.config import Workspace, load
 from keyslice.errors import UserError
+from keyslice.stages.running import only_retraining
+
+EIGHT = ("full", "random", "uniform", "nonempty", "dps", "adps", "das_paper", "das")
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def reasons(workspace: Workspace) -> list[str]:
     [
         ("version", None, "tiny: not ingested yet"),
         ("unchanged", False, "tiny: its source has changed"),
-        ("stale", ["train@tiny-das"], "tiny: out of date: train@tiny-das"),
+        ("stale", ["train@tiny-das"], "tiny: out of date: train das"),
         ("published", False, "tiny: its results are not registered"),
     ],
 )
@@ -43,6 +45,30 @@ def test_each_reason_is_said(
 ) -> None:
     answers[answer] = value
     assert reasons(workspace) == [reason]
+
+
+ALL = versioning.stage_names("phantom_volumes", EIGHT)
+
+
+@pytest.mark.parametrize(
+    ("stale", "words"),
+    [
+        (ALL, "prepare, train and evaluate 8 of 8, compare"),
+        (ALL[1:9], "train 8 of 8"),
+        (["evaluate@phantom_volumes-das"], "evaluate das"),
+        (
+            ["train@phantom_volumes-dps", *ALL[9:]],
+            "train dps, evaluate 8 of 8, compare",
+        ),
+        (
+            ["train@phantom_volumes-dps", "train@phantom_volumes-das_paper"],
+            "train dps and das_paper",
+        ),
+    ],
+)
+def test_stages_are_told_in_one_short_line(stale: list[str], words: str) -> None:
+    assert in_words(stale, "phantom_volumes", EIGHT) == words
+    assert len(f"phantom_volumes: out of date: {words}") <= 80
 
 
 def test_nothing_new_is_no_reason(workspace: Workspace, answers: dict) -> None:
@@ -71,10 +97,9 @@ def test_the_decision_imports_nothing_heavy() -> None:
     assert answer.stdout.strip() == "set()"
 
 
-def test_a_dataset_that_is_being_retrained_is_refused(workspace: Workspace) -> None:
-    path = workspace.lock("retrain-tiny")
-    path.parent.mkdir(parents=True)
-    with FileLock(path), pytest.raises(UserError, match="tiny is being retrained already"):
+def test_a_dataset_that_is_being_registered_is_not_retrained(workspace: Workspace) -> None:
+    register = only_retraining(workspace, ["tiny"], "keyslice register")
+    with register, pytest.raises(UserError, match="tiny is in use by `keyslice register`"):
         run(workspace, ["tiny"])
 
 

@@ -1,10 +1,14 @@
 import json
+import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 
+from keyslice import files, versioning
 from keyslice.config import Workspace
-from keyslice.registry import curves, tags
+from keyslice.registry import curves, tags, timings
+from keyslice.registry.installation import installation
 from keyslice.registry.mirror import Mirror
 
 VARIANTS = ("full", "uniform", "das")
@@ -130,6 +134,68 @@ def test_runs_that_a_killed_retraining_left_are_ended(workspace: Workspace) -> N
     left = mirror.open_run(mirror.begin(), "das", 0)
     mirror.begin()
     assert mirror.client.get_run(left).info.status == "KILLED"
+
+
+@pytest.fixture
+def shared(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> tuple[Mirror, Mirror]:
+    """Two installations with one MLflow."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace.state}/mlflow.db")
+    other = shutil.copytree(workspace.root, workspace.root.parent / "other")
+    return Mirror(workspace, "tiny"), Mirror(Workspace(other), "tiny")
+
+
+def test_runs_of_another_installation_are_left_alone(shared: tuple[Mirror, Mirror]) -> None:
+    mine, others = shared
+    parent = others.begin()
+    theirs = {parent, others.open_run(parent, "das", 0)}
+    mine.abandon(mine.begin(), ["full"])
+    mine.begin()
+    for run_id in theirs:
+        assert mine.client.get_run(run_id).info.status == "RUNNING"
+
+
+def test_a_finished_run_of_another_installation_is_linked_and_not_written_to(
+    shared: tuple[Mirror, Mirror],
+) -> None:
+    mine, others = shared
+    theirs = others.complete(others.begin(), VARIANTS, "c0ffee")
+    lock_hash = versioning.lock_hash(mine.workspace, "tiny", VARIANTS)
+    assert mine.begin(lock_hash) == theirs
+    before = mine.client.get_run(theirs).to_dictionary()
+    change_lock(mine.workspace, "train@tiny-full")
+    mine.abandon(theirs, ["full"])
+    assert mine.client.get_run(theirs).to_dictionary() == before
+
+
+def test_an_installation_keeps_its_id(workspace: Workspace, tmp_path: Path) -> None:
+    assert installation(workspace) == installation(workspace)
+    assert installation(workspace) != installation(Workspace(tmp_path / "other"))
+
+
+def test_a_training_that_is_tried_again_goes_on_in_the_same_run(workspace: Workspace) -> None:
+    mirror = Mirror(workspace, "tiny")
+    parent = mirror.begin()
+    file = workspace.models("tiny", "das") / "seed-0/history.csv"
+    for rows in (curves.read(file)[:2], curves.read(file)):
+        curves.log(mirror.client, mirror.open_run(parent, "das", 0), rows)
+    mirror.complete(parent, VARIANTS, "c0ffee")
+    found = [run for run in runs(mirror) if run.data.tags.get(tags.VARIANT) == "das"]
+    assert sorted(run.data.tags[tags.SEED] for run in found) == ["0", "1"]
+    [first] = [run.info.run_id for run in found if run.data.tags[tags.SEED] == "0"]
+    assert [one.step for one in mirror.client.get_metric_history(first, "epoch")] == [0, 1, 2]
+
+
+def test_times_of_another_training_are_not_shown(workspace: Workspace) -> None:
+    for variant in VARIANTS:
+        figures = {"model": timings.key(workspace, "tiny", variant), "ms_per_exam": 1.5}
+        files.write_text(workspace.timings("tiny", variant), json.dumps(figures))
+    change_lock(workspace, "train@tiny-das")
+    mirror, parent = mirrored(workspace)
+    shown = mirror.client.get_run(parent).data.metrics
+    assert shown["full/timings/ms_per_exam"] == 1.5
+    assert "das/timings/ms_per_exam" not in shown
+    assert timings.current(workspace, "tiny", "full") == {"ms_per_exam": 1.5}
+    assert timings.current(workspace, "tiny", "das") is None
 
 
 def test_a_failed_retraining_keeps_its_finished_variants(workspace: Workspace) -> None:

@@ -7,7 +7,9 @@ from keyslice.errors import UserError
 from keyslice.registry import tags
 from keyslice.registry.mirror import Mirror
 from keyslice.registry.models import download, models
+from keyslice.registry.publish import publish
 from keyslice.registry.register import register
+from keyslice.stages.running import only_retraining
 
 VARIANTS = ("full", "uniform", "das")
 
@@ -63,11 +65,36 @@ def test_the_package_holds_no_code_and_no_pickle(
     }
 
 
-def test_altered_weights_are_refused(workspace: Workspace, params: Params, parent: str) -> None:
+def test_a_package_that_was_altered_in_any_file_is_refused(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
     register(workspace, params, "tiny", parent)
-    (download(workspace, "tiny", "1") / "model.safetensors").write_text("altered")
-    with pytest.raises(UserError, match="not those that were registered"):
-        download(workspace, "tiny", "1")
+    package = download(workspace, "tiny", "1")
+    description = (package / "package.json").read_text()
+    assert "lesion" in description
+    for name, altered in (
+        ("model.safetensors", "altered"),
+        ("package.json", description.replace("lesion", "healthier")),
+        ("added.json", "{}"),
+    ):
+        file = package / name
+        before = file.read_bytes() if file.exists() else None
+        file.write_text(altered)
+        with pytest.raises(UserError, match="not the one that was registered"):
+            download(workspace, "tiny", "1")
+        file.unlink() if before is None else file.write_bytes(before)
+    assert download(workspace, "tiny", "1") == package
+
+
+def test_a_dataset_that_is_being_retrained_is_not_registered(
+    workspace: Workspace, params: Params
+) -> None:
+    mirror = Mirror(workspace, "tiny")
+    with only_retraining(workspace, ["tiny"], "keyslice retrain"):
+        running = mirror.begin()
+        with pytest.raises(UserError, match="tiny is in use by `keyslice retrain`"):
+            publish(workspace, params, "tiny")
+    assert mirror.client.get_run(running).info.status == "RUNNING"
 
 
 @pytest.mark.parametrize("version", ["challenger", "3"])

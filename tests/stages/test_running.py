@@ -1,7 +1,9 @@
 import json
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import psutil
@@ -9,7 +11,8 @@ import pytest
 
 from keyslice.config import Workspace
 from keyslice.errors import UserError
-from keyslice.stages.running import only_process_of
+from keyslice.stages import running
+from keyslice.stages.running import only_process_of, only_retraining
 
 STAGE = "train@a-b"
 HOLD = textwrap.dedent(
@@ -25,68 +28,143 @@ HOLD = textwrap.dedent(
 )
 
 
+# A parent that starts the stage and is killed, as DVC with -9.
+PARENT = textwrap.dedent(
+    """
+    import subprocess, sys, time
+    child = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
+    child.stdout.readline()
+    print(child.pid, flush=True)
+    time.sleep(600)
+    """
+)
+
+
 @pytest.fixture
-def workspace(tmp_path):
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "HANDOVER_SECONDS", 0.1)
     return Workspace(tmp_path)
 
 
-def _record(workspace):
+@pytest.fixture
+def holder(workspace):
+    """Another process that runs the stage."""
+    command = [sys.executable, "-c", HOLD, str(workspace.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def orphan(workspace):
+    """Another process that runs the stage and whose parent was killed."""
+    command = [sys.executable, "-c", PARENT, "-c", HOLD, str(workspace.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as dvc:
+        process = psutil.Process(int(dvc.stdout.readline()))
+        dvc.kill()
+    yield process
+    if _runs(process):
+        process.kill()
+
+
+def _runs(process):
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def _note(workspace):
     return workspace.state / "locks" / f"{STAGE}.json"
 
 
-def test_the_record_is_there_while_the_stage_runs_and_gone_after(workspace):
+def _refused(workspace, who):
+    return pytest.raises(UserError, match=who), only_process_of(workspace, STAGE)
+
+
+def test_the_note_is_there_while_the_stage_runs_and_gone_after(workspace):
     with only_process_of(workspace, STAGE):
-        assert json.loads(_record(workspace).read_text())["process"]["pid"] == psutil.Process().pid
-    assert not _record(workspace).exists()
+        assert json.loads(_note(workspace).read_text())["process"]["pid"] == psutil.Process().pid
+    assert not _note(workspace).exists()
 
 
-def test_a_second_process_is_refused_while_the_firsts_parent_lives(workspace):
-    command = [sys.executable, "-c", HOLD, str(workspace.root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+def test_a_second_process_is_refused_while_the_firsts_parent_lives(workspace, holder):
+    refused, attempt = _refused(workspace, f"running already, by .*process {holder.pid} on")
+    with refused, attempt:
+        pass
+    assert holder.poll() is None
+
+
+def test_of_many_at_once_one_runs_the_stage(workspace):
+    start, inside, most = threading.Barrier(8), [], []
+
+    def attempt():
+        start.wait()
         try:
-            assert first.stdout.readline() == "held\n"
-            with (
-                pytest.raises(UserError, match=f"running already, as process {first.pid}"),
-                only_process_of(workspace, STAGE),
-            ):
-                pass
-        finally:
-            first.kill()
-
-
-def test_an_orphan_of_a_killed_run_is_ended(workspace):
-    # A parent that starts the stage and is killed, as DVC with -9.
-    parent = textwrap.dedent(
-        """
-        import subprocess, sys, time
-        child = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
-        child.stdout.readline()
-        print(child.pid, flush=True)
-        time.sleep(600)
-        """
-    )
-    command = [sys.executable, "-c", parent, "-c", HOLD, str(workspace.root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as dvc:
-        orphan = psutil.Process(int(dvc.stdout.readline()))
-        dvc.kill()
-    with only_process_of(workspace, STAGE):
-        assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
-
-
-def test_a_number_that_another_process_has_now_is_left_alone(workspace):
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as other:
-        try:
-            identity = {"pid": other.pid, "started": time.time() - 1e6}
-            _record(workspace).parent.mkdir(parents=True)
-            _record(workspace).write_text(json.dumps({"process": identity, "parent": None}))
             with only_process_of(workspace, STAGE):
-                assert other.poll() is None
-        finally:
-            other.kill()
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.05)
+                inside.pop()
+        except UserError:
+            pass
+
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most
+    assert max(most) == 1
 
 
-def test_a_torn_record_is_no_obstacle(workspace):
-    _record(workspace).parent.mkdir(parents=True)
-    _record(workspace).write_text('{"process": {"pi')
+def test_a_holder_whose_note_is_not_written_yet_is_not_passed(workspace, holder):
+    _note(workspace).unlink()
+    refused, attempt = _refused(workspace, "only just begun")
+    with refused, attempt:
+        pass
+
+
+def test_an_orphan_of_a_killed_run_is_ended(workspace, orphan):
     with only_process_of(workspace, STAGE):
+        assert not _runs(orphan)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "another"},  # its numbers mean nothing here
+        {"parent": None},  # it never had one, as the first process of a container
+        {"process": {"started": 0.0}},  # the number is another process's now
+    ],
+)
+def test_who_is_not_surely_an_orphan_is_left_alone(workspace, orphan, change):
+    note = json.loads(_note(workspace).read_text())
+    assert note["host"] == socket.gethostname()
+    for key, value in change.items():
+        note[key] = note[key] | value if isinstance(value, dict) else value
+    _note(workspace).write_text(json.dumps(note))
+    refused, attempt = _refused(workspace, f"process {orphan.pid} on")
+    with refused, attempt:
+        pass
+    assert _runs(orphan)
+
+
+@pytest.mark.parametrize("left", ['{"process": {"pi', '{"process": {"pid": 1, "started": 0}}'])
+def test_what_a_dead_process_noted_is_no_obstacle(workspace, left):
+    _note(workspace).parent.mkdir(parents=True)
+    _note(workspace).write_text(left)
+    with only_process_of(workspace, STAGE):
+        pass
+
+
+def test_who_retrains_or_registers_a_dataset_is_named_to_a_second(workspace):
+    me = psutil.Process().pid
+    second = only_retraining(workspace, ["a", "b"], "keyslice register")
+    with (
+        only_retraining(workspace, ["b"], "keyslice retrain"),
+        pytest.raises(UserError, match=f"b is in use by `keyslice retrain`, process {me}"),
+        second,
+    ):
+        pass
+    assert list((workspace.state / "locks").glob("*.json")) == []
+    with only_retraining(workspace, ["a", "b"], "keyslice register"):  # nothing stayed held
         pass

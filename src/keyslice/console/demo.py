@@ -17,11 +17,18 @@ def run(workspace: Workspace, params: Params) -> None:
         "registered. No weights are fetched: the networks start from random values.\n"
     )
     retraining.run(workspace, params, (DATASET,))
+    show_next(workspace)
+
+
+def show_next(workspace: Workspace) -> None:
+    """Commands to type after the demo, each with what it is good for."""
     exam = min(workspace.inbox(DATASET).rglob("*.nii*"))
     report = workspace.comparison(DATASET).relative_to(workspace.root) / "report.html"
     lines = {
         f"open {report}": "the comparison with plots and contact sheets",
-        f"keyslice predict {exam.relative_to(workspace.root)}": "one exam, and the slices it took",
+        f"keyslice predict --model {DATASET} {exam.relative_to(workspace.root)}": (
+            "one exam, and the slices it took"
+        ),
         "keyslice status": "datasets, versions, models",
         "mlflow server --backend-store-uri sqlite:///state/mlflow.db": "runs and curves",
         "dvc dag": "the stage graph",

@@ -13,9 +13,16 @@ from keyslice.console.output import out
 from keyslice.evaluation.presentation import markdown
 
 
-def run(workspace: Workspace, params: Params, datasets: tuple[str, ...], page: Path) -> None:
+def run(
+    workspace: Workspace,
+    params: Params,
+    datasets: tuple[str, ...],
+    page: Path,
+    *,
+    parallel: int | None = None,
+) -> None:
     """Retrain `datasets` where there is anything new, and put their sections into `page`."""
-    retraining.run(workspace, params, datasets)
+    retraining.run(workspace, params, datasets, parallel=parallel)
     text = page.read_text(encoding="utf-8") if page.is_file() else "# Results\n"
     for name in datasets:
         text = with_section(text, name, section(workspace, params, name))

@@ -10,6 +10,7 @@ from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, print_json
 from keyslice.exams.fingerprint import source_unchanged
+from keyslice.exams.source import UNKNOWN
 from keyslice.registry.models import Model, models
 
 
@@ -35,10 +36,7 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> None:
 def _datasets(workspace: Workspace, params: Params) -> dict[str, dict[str, Any]]:
     versions = {name: versioning.version(workspace, name) for name in params.datasets}
     ingested = [name for name, version in versions.items() if version]
-    stale = Counter(
-        versioning.dataset_of(stage)
-        for stage in (versioning.stale(workspace, ingested) if ingested else [])
-    )
+    stale = Counter(versioning.dataset_of(stage) for stage in versioning.stale(workspace, ingested))
     return {
         name: {
             "source": params.dataset(name).source,
@@ -58,7 +56,7 @@ def _counts(workspace: Workspace, name: str) -> dict[str, int]:
     refused = workspace.quarantine(name)
     return {
         "exams": len(table),
-        "patients": int(table.loc[table["patient"] != "unknown", "patient"].nunique()),
+        "patients": int(table.loc[table["patient"] != UNKNOWN, "patient"].nunique()),
         "quarantined": len(pd.read_csv(refused)) if refused.is_file() else 0,
     }
 

@@ -24,8 +24,8 @@ import pyarrow
 import pyarrow.parquet
 
 from keyslice import files
+from keyslice.exams.source import UNKNOWN
 
-UNKNOWN = "unknown"
 SPLITS = ("validation", "test")
 KEY = ["exam_id", "seed"]
 

@@ -10,10 +10,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from keyslice.config import Evaluate
-from keyslice.evaluation import contact_sheet, palette, plots, presentation, published
+from keyslice.evaluation import contact_sheet, palette, plots, presentation, published, where
 from keyslice.evaluation.candidate import Candidate
-from keyslice.evaluation.predictions import UNKNOWN, predicted
+from keyslice.evaluation.predictions import predicted
 from keyslice.evaluation.runs import Run
+from keyslice.exams.source import UNKNOWN
 
 FramesOf = Callable[[str], np.ndarray]
 """From an exam's id to its frames (T,C,H,W), uint8."""
@@ -46,7 +47,7 @@ class Content:
 def overview(content: Content) -> dict[str, str]:
     """The figures over all variants as SVG, by name; none of them shows a pixel of an exam."""
     test, looks = _test(content)
-    figures = {"positions": plots.positions(test, looks), "exam_maps": plots.exam_maps(test, looks)}
+    figures = {"positions": where.positions(test, looks), "exam_maps": where.exam_maps(test, looks)}
     if content.table["cost"].notna().all():
         figures |= {metric: plots.cost(content.table, metric, looks) for metric in plots.NAMES}
     return {name: palette.svg(figure) for name, figure in figures.items()}

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from keyslice import versioning
 from keyslice.config import Workspace
 from keyslice.registry import client as mlflow_client
-from keyslice.registry import curves, tags
+from keyslice.registry import curves, tags, timings
+from keyslice.registry.installation import installation
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,28 +38,35 @@ class Mirror:
         self.workspace, self.dataset = workspace, dataset
         self.client: MlflowClient = mlflow_client.connect(workspace)
         self.experiment = mlflow_client.experiment(self.client, workspace, dataset)
+        self.installation = installation(workspace)
 
     def begin(self, lock_hash: str | None = None) -> str:
         """The id of the retraining's run: that of the results `lock_hash`, else a new one.
 
-        Runs of this dataset that were left unfinished are ended: whoever wrote them is gone.
+        Runs that this installation left unfinished are ended: whoever wrote them is gone, since
+        the caller holds the dataset (`keyslice.stages.running.only_retraining`).
         """
-        for run in self._search("attributes.status = 'RUNNING'"):
+        for run in self._unfinished():
             self.client.set_terminated(run.info.run_id, "KILLED")
         known = self._find(KIND="retraining", LOCK=lock_hash) if lock_hash else None
         if known is not None:
             return known.info.run_id
         version = versioning.version(self.workspace, self.dataset) or "none"
         name = f"{self.dataset} {version[:8]} {time.strftime('%Y-%m-%d %H:%M', time.gmtime())}"
-        own = {tags.KIND: "retraining", tags.DATASET: self.dataset, tags.VERSION: version}
+        own = self._own("retraining") | {tags.VERSION: version}
         return self.client.create_run(self.experiment, run_name=name, tags=own).info.run_id
 
     def open_run(self, parent: str, variant: str, seed: int) -> str:
-        """A new run of a variant and seed, still to be filled."""
-        own = {
+        """The run of a variant and seed below `parent`, still to be filled.
+
+        One that is there already is taken up: a training that failed and is tried again goes on
+        from its checkpoint, and so do its curves.
+        """
+        opened = self._opened(parent, variant, seed)
+        if opened:
+            return opened[0].info.run_id
+        own = self._own("training") | {
             "mlflow.parentRunId": parent,
-            tags.KIND: "training",
-            tags.DATASET: self.dataset,
             tags.VARIANT: variant,
             tags.SEED: str(seed),
         }
@@ -79,13 +87,12 @@ class Mirror:
         links: dict[str, str] = {}
         for seed in settings["train"]["seeds"]:
             known = self._find(KIND="training", STAGES=stage_hash, SEED=str(seed))
-            opened = self._opened(parent, variant, seed)
             if known is not None:
-                for run in opened:
+                for run in self._opened(parent, variant, seed):
                     self.client.delete_run(run.info.run_id)
                 run_id = known.info.run_id
             else:
-                run_id = opened[0].info.run_id if opened else self.open_run(parent, variant, seed)
+                run_id = self.open_run(parent, variant, seed)
                 self._fill(run_id, variant, seed, settings)
                 # Last, as the sign that the run is whole.
                 self.client.set_tag(run_id, tags.STAGES, stage_hash)
@@ -125,10 +132,15 @@ class Mirror:
         return parent
 
     def abandon(self, parent: str, finished: Iterable[str]) -> None:
-        """End a retraining that failed: what its finished variants left is kept."""
-        for variant in finished:
-            self._tag(parent, self.variant(parent, variant))
-        for run in self._search("attributes.status = 'RUNNING'"):
+        """End a retraining that failed: what its finished variants left is kept.
+
+        A `parent` that is whole already, of an earlier retraining or of another installation,
+        stays as it is.
+        """
+        if any(run.info.run_id == parent for run in self._unfinished()):
+            for variant in finished:
+                self._tag(parent, self.variant(parent, variant))
+        for run in self._unfinished():
             self.client.set_terminated(run.info.run_id, "FAILED")
 
     def _fill(self, run_id: str, variant: str, seed: int, settings: Mapping[str, Any]) -> None:
@@ -152,9 +164,9 @@ class Mirror:
         for variant in variants:
             results = _json(self.workspace.results(self.dataset, variant) / "metrics.json")
             results.pop("seeds", None)
-            timings = self.workspace.timings(self.dataset, variant)
-            if timings.is_file():
-                results["timings"] = _json(timings)
+            measured = timings.current(self.workspace, self.dataset, variant)
+            if measured is not None:
+                results["timings"] = measured
             figures |= tags.flatten(results, "/", variant)
         return figures
 
@@ -195,11 +207,22 @@ class Mirror:
         for start in range(0, len(pairs), PARAMS_AT_ONCE):
             self.client.log_batch(run_id, tags=pairs[start : start + PARAMS_AT_ONCE])
 
+    def _own(self, kind: str) -> dict[str, str]:
+        return {
+            tags.KIND: kind,
+            tags.DATASET: self.dataset,
+            tags.INSTALLATION: self.installation,
+        }
+
+    def _unfinished(self, **values: str) -> "list[Run]":
+        """Runs that this installation has begun and not ended."""
+        own = tags.query(INSTALLATION=self.installation, **values)
+        return self._search(f"attributes.status = 'RUNNING' and {own}")
+
     def _opened(self, parent: str, variant: str, seed: int) -> "list[Run]":
         """Runs below `parent` that live mirroring opened and nothing has filled yet."""
-        same = tags.query(VARIANT=variant, SEED=str(seed))
-        below = f"tags.mlflow.parentRunId = '{parent}' and attributes.status = 'RUNNING'"
-        return self._search(f"{below} and {same}")
+        opened = self._unfinished(VARIANT=variant, SEED=str(seed))
+        return [run for run in opened if run.data.tags["mlflow.parentRunId"] == parent]
 
     def _find(self, **values: str) -> "Run | None":
         found = self._search(tags.query(**values))

@@ -47,7 +47,7 @@ def models(workspace: Workspace) -> list[Model]:
 
 
 def download(workspace: Workspace, name: str, version: str = CHALLENGER) -> Path:
-    """The folder of a registered model's package, its weights checked against their hash.
+    """The folder of a registered model's package, all of it checked against its hash.
 
     Args:
         workspace: whose registry is asked.
@@ -55,8 +55,7 @@ def download(workspace: Workspace, name: str, version: str = CHALLENGER) -> Path
         version: a number, or an alias with or without its @.
 
     Raises:
-        UserError: no such model or version; or the stored weights are not those that were
-            registered.
+        UserError: no such model or version; or what is stored is not what was registered.
     """
     if not exists(workspace):
         raise _unknown(name, version)
@@ -67,14 +66,14 @@ def download(workspace: Workspace, name: str, version: str = CHALLENGER) -> Path
     uri = client.get_model_version_download_uri(name, found.version)
     folder = Path(download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri(workspace)))
     folder = folder / "data" / PACKAGE
-    package.check(folder)
-    if tags.file_sha256(folder / package.WEIGHTS) != found.tags["keyslice.weights"]:
+    if package.digest(folder) != found.tags.get(tags.PACKAGE):
         raise UserError(
-            "the stored weights are not those that were registered",
+            "the stored package is not the one that was registered",
             where=f"model {name} version {found.version}",
-            rule="their sha256 must be the one in the registry",
+            rule="its sha256 must be the one in the registry",
             remedy="restore the artifacts from a backup",
         )
+    package.check(folder)
     return folder
 
 

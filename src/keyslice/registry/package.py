@@ -6,6 +6,7 @@ slice_axis, what stage train added (weights it started from, the manifest's hash
 version) and provenance (hashes). `keyslice.models.predictor` reads it.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from keyslice import files
 from keyslice.config import FolderDataset, Params, StageSettings, Workspace
 from keyslice.errors import UserError
+from keyslice.registry import tags
 
 FORMAT_VERSION = 1
 DESCRIPTION = "package.json"
@@ -56,6 +58,16 @@ def build(
     with files.folder_beside(target) as folder:
         shutil.copyfile(weights, folder / WEIGHTS)
         files.write_text(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+
+
+def digest(folder: Path) -> str:
+    """sha256 over the names and contents of all files in a package."""
+    hashes = {
+        path.relative_to(folder).as_posix(): tags.file_sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def check(folder: Path) -> None:

@@ -8,6 +8,7 @@ from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.registry.client import exists, tracking_uri
+from keyslice.stages.running import only_retraining
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -17,13 +18,14 @@ def publish(workspace: Workspace, params: Params, dataset: str) -> "ModelVersion
     """Show a dataset's finished results in MLflow and register the candidate.
 
     Raises:
-        UserError: a stage of the dataset is not up to date.
+        UserError: a stage of the dataset is not up to date, or another process retrains it.
     """
-    from keyslice.registry.mirror import Mirror
+    with only_retraining(workspace, [dataset], "keyslice register"):
+        from keyslice.registry.mirror import Mirror
 
-    lock_hash = versioning.lock_hash(workspace, dataset, params.variants)
-    parent = Mirror(workspace, dataset).begin(lock_hash)
-    return enter(workspace, params, dataset, record(workspace, params, dataset, parent))
+        lock_hash = versioning.lock_hash(workspace, dataset, params.variants)
+        parent = Mirror(workspace, dataset).begin(lock_hash)
+        return enter(workspace, params, dataset, record(workspace, params, dataset, parent))
 
 
 def record(workspace: Workspace, params: Params, dataset: str, parent: str) -> str:

@@ -71,6 +71,7 @@ def register(
         _save(made, Path(folder) / MODEL, _signature(params.dataset(dataset).classes))
         # A folder of its own: another version may come from the same run.
         place = f"{MODEL}-{identity[:12]}"
+        digest = package.digest(made)
         client.log_artifacts(run_id, str(Path(folder) / MODEL), place)
     if not client.search_registered_models(f"name = '{dataset}'"):
         client.create_registered_model(dataset)
@@ -80,7 +81,7 @@ def register(
         dataset,
         source=f"{client.get_run(run_id).info.artifact_uri}/{place}",
         run_id=run_id,
-        tags=provenance | runs | figures,
+        tags=provenance | runs | figures | {tags.PACKAGE: digest},
         description=candidate["reason"],
     )
     client.set_registered_model_alias(dataset, CHALLENGER, made.version)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from keyslice import files
 from keyslice.config import MedMNISTDataset, Params, Workspace
@@ -22,7 +21,12 @@ from keyslice.stages.running import only_process_of
 
 
 def compare(
-    workspace: Workspace, params: Params, dataset: str, *, frames_of: FramesOf | None = None
+    workspace: Workspace,
+    params: Params,
+    dataset: str,
+    *,
+    version: str | None,
+    frames_of: FramesOf | None = None,
 ) -> None:
     """Write data/comparisons/<dataset>: comparison.csv, .md, report.html, figures/, candidate.json.
 
@@ -33,6 +37,7 @@ def compare(
         workspace: where everything lies.
         params: the settings.
         dataset: a configured dataset whose variants were evaluated.
+        version: of the dataset, for the report; None where its exams are not under DVC.
         frames_of: an exam's frames for the contact sheets; default: from the prepared store.
 
     Raises:
@@ -64,7 +69,7 @@ def compare(
         chosen = _candidate(params, dataset, validation)
         content = report.Content(
             dataset=dataset,
-            version=_version(workspace, dataset),
+            version=version,
             classes=configured.classes,
             settings=evaluate,
             references=settings.references,
@@ -133,15 +138,6 @@ def _candidate(
         )
     within = params.compare_settings(dataset).within_standard_errors
     return candidate.choose(validation, candidates, within)
-
-
-def _version(workspace: Workspace, dataset: str) -> str | None:
-    """The md5 in DVC's pointer; None where the exams are not under DVC."""
-    try:
-        pointer = yaml.safe_load(workspace.pointer(dataset).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return pointer["outs"][0]["md5"]
 
 
 def _stored_frames(folder: Path) -> FramesOf:

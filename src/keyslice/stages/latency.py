@@ -3,7 +3,7 @@
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -18,29 +18,35 @@ from keyslice.training.batches import Batch, Exams
 ROUNDS = 5
 
 
-def measure(workspace: Workspace, params: Params, dataset: str) -> dict[str, dict[str, float]]:
+def measure(
+    workspace: Workspace, params: Params, dataset: str, models: Mapping[str, str | None]
+) -> dict[str, dict[str, float]]:
     """Write state/timings/<dataset>/<variant>.json: milliseconds per exam, alone and in a batch.
 
     The variants take turns within one process, so that a machine whose speed drifts does not
-    favour one of them; the median over the rounds is kept.
+    favour one of them; the median over the rounds is kept. Threads are those of stage evaluate.
+
+    Args:
+        workspace: holds the prepared exams and the trained models.
+        params: the settings.
+        dataset: a configured dataset whose variants were trained.
+        models: a key of each variant's trained model, written beside its figures.
 
     Returns:
         The figures by variant.
     """
     store = PreparedStore.open(workspace.prepared(dataset))
-    models: dict[str, FrameClassifier] = {}
-    for variant in params.variants:
-        settings = params.stage(dataset, variant)
-        models[variant] = trained(workspace, settings, settings.train.seeds[0])
-    evaluate = params.stage(dataset, next(iter(models))).evaluate
+    settings = {variant: params.stage(dataset, variant) for variant in params.variants}
+    networks = {v: trained(workspace, own, own.train.seeds[0]) for v, own in settings.items()}
     exams = Exams(store, "test", params.dataset(dataset).classes)
-    many = next(exams.batches(evaluate.batch_size))
+    many = next(exams.batches(params.section("evaluate", dataset).batch_size))
     one = next(exams.batches(1))
-    times: dict[str, dict[str, list[float]]] = {v: {"one": [], "many": []} for v in models}
+    times: dict[str, dict[str, list[float]]] = {v: {"one": [], "many": []} for v in networks}
     for round_ in range(ROUNDS + 1):
-        for variant, model in models.items():
+        for variant, network in networks.items():
+            torch.set_num_threads(settings[variant].train.threads)
             for name, batch in (("one", one), ("many", many)):
-                seconds = _seconds(lambda m=model, b=batch: _forward(m, b))
+                seconds = _seconds(lambda m=network, b=batch: _forward(m, b))
                 if round_ > 0:  # the first is to warm up
                     times[variant][name].append(1000 * seconds / len(batch))
     figures = {
@@ -48,19 +54,19 @@ def measure(workspace: Workspace, params: Params, dataset: str) -> dict[str, dic
             "ms_per_exam": statistics.median(found["many"]),
             "ms_per_exam_alone": statistics.median(found["one"]),
             "batch_size": float(len(many)),
-            "threads": float(torch.get_num_threads()),
+            "threads": float(settings[variant].train.threads),
         }
         for variant, found in times.items()
     }
     for variant, values in figures.items():
-        text = json.dumps(values, indent=2) + "\n"
+        text = json.dumps({"model": models[variant]} | values, indent=2) + "\n"
         files.write_text(workspace.timings(dataset, variant), text)
     return figures
 
 
 @torch.inference_mode()
-def _forward(model: FrameClassifier, batch: Batch) -> None:
-    model(batch.frames, batch.lengths, per_exam(0, batch.exam_ids))
+def _forward(network: FrameClassifier, batch: Batch) -> None:
+    network(batch.frames, batch.lengths, per_exam(0, batch.exam_ids))
 
 
 def _seconds(work: Callable[[], None]) -> float:

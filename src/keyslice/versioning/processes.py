@@ -25,6 +25,8 @@ CHILDREN = Path("state") / "children"
 """Below a workspace: a note for each child that runs."""
 TAIL = 200
 """Last lines of output that are kept in memory."""
+LOG_BYTES = 1_000_000
+"""Of a log's earlier runs that are kept when the next one begins."""
 
 # git and DVC set these for their own children; inherited, they would point at another repository.
 _FOREIGN = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX", "DVC_ROOT", "DVC_STAGE")
@@ -79,6 +81,7 @@ def run(
 ) -> Finished:
     """Run `command` to its end, its output line by line to the file `log` and to `on_line`.
 
+    The log is added to, and cut to its last LOG_BYTES first.
     Whatever leaves this function early, KeyboardInterrupt included, ends the child's whole group.
 
     Raises:
@@ -88,6 +91,7 @@ def run(
     tail: deque[str] = deque(maxlen=TAIL)
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
+        _cut(log)
     with Path(log or os.devnull).open("a", encoding="utf-8") as sink:
         with family.lock:
             if family.closed:
@@ -155,6 +159,15 @@ def end_orphans(root: Path) -> int:
             _end(group)
         note.unlink(missing_ok=True)
     return ended
+
+
+def _cut(log: Path) -> None:
+    """Leave the last lines of a log, LOG_BYTES together at most."""
+    if log.is_file() and log.stat().st_size > LOG_BYTES:
+        with log.open("rb") as file:
+            file.seek(-LOG_BYTES, os.SEEK_END)
+            _, _, kept = file.read().partition(b"\n")
+        files.write_text(log, kept.decode("utf-8", errors="replace"))
 
 
 def _note(root: Path, process: "subprocess.Popen[str]") -> Path:
