@@ -41,6 +41,18 @@ def test_one_parent_and_one_run_for_each_variant_and_seed(workspace: Workspace) 
     assert {run.info.status for run in runs(mirror)} == {"FINISHED"}
 
 
+def test_the_retrainings_page_shows_the_comparison_and_why_this_candidate(
+    workspace: Workspace,
+) -> None:
+    folder = workspace.comparison("tiny")
+    table = (folder / "comparison.md").read_text()
+    mirror, parent = mirrored(workspace)
+    shown = mirror.client.get_run(parent).data.tags["mlflow.note.content"]
+    reason = json.loads((folder / "candidate.json").read_text())["reason"]
+    assert reason in shown
+    assert table in shown
+
+
 def test_mirroring_again_makes_no_run(workspace: Workspace) -> None:
     mirror, parent = mirrored(workspace)
     again, same = mirrored(workspace)

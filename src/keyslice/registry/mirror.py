@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+NOTE_CHARACTERS = 5000
+"""That every release of MLflow takes as a tag."""
 PARAMS_AT_ONCE = 100
 """Parameters and tags that MLflow takes in one call."""
 COMPARISON_FILES = ("comparison.csv", "comparison.md", "candidate.json")
@@ -127,6 +129,7 @@ class Mirror:
         candidate = _json(folder / "candidate.json")
         proposed = f"{candidate['variant']}/{candidate['seed']}"
         self._tag(parent, links | {tags.COMMIT: run_commit, tags.CANDIDATE: proposed})
+        self.client.set_tag(parent, "mlflow.note.content", _note(folder, candidate["reason"]))
         self.client.set_tag(parent, tags.LOCK, lock_hash)
         self.client.set_terminated(parent, "FINISHED")
         return parent
@@ -230,6 +233,12 @@ class Mirror:
 
     def _search(self, text: str) -> "list[Run]":
         return list(self.client.search_runs([self.experiment], text, max_results=1000))
+
+
+def _note(comparison: Path, reason: str) -> str:
+    """What the run's page in MLflow shows first: why this candidate, and the comparison."""
+    text = f"{reason}\n\n{(comparison / 'comparison.md').read_text(encoding='utf-8')}"
+    return text if len(text) <= NOTE_CHARACTERS else reason
 
 
 def _json(path: Path) -> dict[str, Any]:

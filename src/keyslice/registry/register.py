@@ -74,7 +74,8 @@ def register(
         digest = package.digest(made)
         client.log_artifacts(run_id, str(Path(folder) / MODEL), place)
     if not client.search_registered_models(f"name = '{dataset}'"):
-        client.create_registered_model(dataset)
+        classes = ", ".join(params.dataset(dataset).classes)
+        client.create_registered_model(dataset, description=f"Classifies exams: {classes}.")
     runs = {"keyslice.retraining_run": parent_run_id, "keyslice.training_run": run_id}
     figures = {"keyslice.validation_auc": str(candidate["validation_auc"])}
     made = client.create_model_version(
