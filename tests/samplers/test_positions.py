@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyslice.samplers import kept_count
-from keyslice.samplers.positions import equidistant, interpolation
+from keyslice.samplers.positions import centred, equidistant, interpolation, relative
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,9 @@ def test_interpolation_reproduces_a_straight_line_inside():
     place = (torch.arange(n) + 0.5) / n
     values = interpolation(torch.tensor([n]), n, bins)[0] @ centres
     torch.testing.assert_close(values, place.clamp(centres[0], centres[-1]))
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_centred_places_are_relative_ones_from_minus_one_to_one(n, size):
+    counts = torch.tensor([n])
+    torch.testing.assert_close(centred(counts, size), 2 * relative(counts, size) - 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu_
 
-from keyslice.samplers.positions import relative
+from keyslice.samplers.positions import centred
 
 
 class Heads(nn.Module):
@@ -58,7 +58,7 @@ def row_features(summary: Tensor, counts: Tensor, k: int) -> Tensor:
     The paper's MLP_h gives all k scales at once, which ties it to one k. With the row's place as an
     input it gives one scale, and any number of rows fits.
     """
-    place = 2 * relative(counts, k) - 1
+    place = centred(counts, k)
     return torch.cat((summary[:, None].expand(-1, k, -1), place[..., None]), dim=-1)
 
 

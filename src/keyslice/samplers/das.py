@@ -34,7 +34,7 @@ from keyslice.samplers.features import (
     statistics,
 )
 from keyslice.samplers.noise import Generators, exam_noise
-from keyslice.samplers.positions import relative
+from keyslice.samplers.positions import centred
 from keyslice.samplers.selection import Selection
 from keyslice.samplers.sequential import choose, open_frames, relax
 
@@ -98,5 +98,5 @@ def frame_features(levels: Tensor, mean: Tensor, lengths: Tensor, valid: Tensor)
     """
     within_exam = standardised(levels, mean, valid)
     change = within_exam - beside(within_exam, lengths)
-    position = 2 * relative(lengths, levels.shape[1]) - 1
-    return torch.cat((levels, within_exam, change, position[..., None]), dim=-1)
+    position = centred(lengths, levels.shape[1])[..., None]
+    return torch.cat((levels, within_exam, change, position), dim=-1)

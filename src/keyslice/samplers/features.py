@@ -54,7 +54,7 @@ def edges(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def log_statistics(values: Tensor) -> Tensor:
     """log(1 + x), brought near [-1, 1]: on this scale a doubling of any statistic counts alike."""
-    return values.log1p() / 4 - 1
+    return values.log1p().div_(4).sub_(1)
 
 
 def standardised(values: Tensor, mean: Tensor, valid: Tensor) -> Tensor:

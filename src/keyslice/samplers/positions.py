@@ -9,6 +9,11 @@ def relative(counts: Tensor, size: int) -> Tensor:
     return (torch.arange(size, device=counts.device) + 0.5) / counts[:, None]
 
 
+def centred(counts: Tensor, size: int) -> Tensor:
+    """2 · `relative` - 1, (B,size): from -1 to 1 over each exam's own bins."""
+    return torch.arange(1, 2 * size, 2, device=counts.device) / counts[:, None] - 1
+
+
 def interpolation(counts: Tensor, size: int, bins: int) -> Tensor:
     """Weights (B,size,bins) that interpolate `bins` learned values linearly to n_b places.
 
