@@ -1,58 +1,72 @@
 """Nothing half-written: files and folders are made beside their place, then renamed into it."""
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def beside(target: Path) -> Iterator[Path]:
-    """A path in the target's folder to write a file to; takes the target's place on success."""
+def beside(target: Path, *, mode: int = 0o666) -> Iterator[Path]:
+    """A path in the target's folder to write a file to; takes the target's place on success.
+
+    `mode` is what others may do with it, less what the umask forbids.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
-    )
-    os.close(descriptor)
-    part = Path(name)
+    part = _hidden(target, target.suffix)
+    part.touch(mode, exist_ok=False)
     try:
         yield part
-        part.chmod(0o644)
         _flush(part)
         part.replace(target)
+        _flush(target.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def write_text(target: Path, text: str) -> None:
+def write_text(target: Path, text: str, *, mode: int = 0o666) -> None:
     """Replace a file's content in one step."""
-    with beside(target) as part:
+    with beside(target, mode=mode) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager
 def folder_beside(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target` to fill; replaces the target and all it held on success."""
+    """An empty folder beside `target` to fill; replaces the target and all it held on success.
+
+    A kill at the wrong moment may leave no target, but never a part of one.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    part, old = _hidden(target), _hidden(target)
+    part.mkdir()
     try:
         yield part
-        part.chmod(0o755)
-        for file in part.rglob("*"):
-            if file.is_file():
-                _flush(file)
+        for path in (part, *part.rglob("*")):
+            _flush(path)
         if target.exists():
-            shutil.rmtree(target)
+            target.replace(old)
         part.replace(target)
+        _flush(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
+        if old.exists() and not target.exists():
+            old.replace(target)
         shutil.rmtree(part, ignore_errors=True)
         raise
 
 
-def _flush(file: Path) -> None:
+def _hidden(target: Path, suffix: str = "") -> Path:
+    """A name of its own in the target's folder, which readers of the folder pass over."""
+    return target.with_name(f".{target.stem}-{secrets.token_hex(4)}{suffix}")
+
+
+def _flush(path: Path) -> None:
     """To the disk: else a power cut after the rename could leave the new name with no content."""
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
