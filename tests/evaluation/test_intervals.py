@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from keyslice.evaluation.intervals import Estimate, estimate, resample
-from keyslice.evaluation.metrics import accuracy, auc, once
 from keyslice.evaluation.predictions import Predicted
+from keyslice.metrics import accuracy, auc, once
 
 
 def sample(rng, patients=60, per_patient=1, seeds=1, skill=1.0):

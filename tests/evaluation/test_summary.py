@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from keyslice.config import Evaluate
-from keyslice.evaluation.metrics import auc, once
 from keyslice.evaluation.predictions import predicted
 from keyslice.evaluation.summary import confusions, summarise
+from keyslice.metrics import auc, once
 
 SETTINGS = Evaluate(resamples=200)
 CLASSES = ("healthy", "lesion")

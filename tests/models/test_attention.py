@@ -43,6 +43,20 @@ def test_the_order_of_frames_does_not_matter(exams, kept, seed):
 
 
 @cases
+def test_the_gate_moves_no_value_and_gets_the_scores_gradient(exams, kept, seed):
+    attention, features, mask = _case(exams, kept, seed)
+    gate = torch.zeros(exams, kept, dtype=torch.float64, requires_grad=True)
+    aggregate, _ = attention(features, mask, gate)
+    assert torch.equal(aggregate, attention(features, mask)[0])
+    target = torch.arange(6, dtype=torch.float64)
+    (aggregate @ target).sum().backward()
+    scores = attention.score(features).squeeze(-1).detach().requires_grad_()
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(1)
+    torch.einsum("bk,bkd,d->", weights, features, target).backward()
+    torch.testing.assert_close(gate.grad, scores.grad)
+
+
+@cases
 def test_each_prefix_equals_the_attention_over_its_frames_alone(exams, kept, seed):
     attention, features, mask = _case(exams, kept, seed)
     prefixes = attention.prefixes(features, mask)

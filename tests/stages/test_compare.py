@@ -123,7 +123,6 @@ def test_the_candidate_is_the_best_of_the_learned(finished):
         "variant",
         "seed",
         "validation_auc",
-        "standard_error",
         "macs",
         "reason",
     }

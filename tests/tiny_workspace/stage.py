@@ -84,7 +84,6 @@ def compare(dataset: str) -> None:
         "variant": "das",
         "seed": 1,
         "validation_auc": 0.71,
-        "standard_error": 0.02,
         "macs": 1.0e6,
         "reason": "the cheapest within one standard error",
     }

@@ -11,8 +11,10 @@ import torch
 
 from keyslice.config import Train
 from keyslice.errors import UserError
+from keyslice.models import build
 from keyslice.training import fit, trainer
 from keyslice.training.batches import Exams
+from keyslice.training.module import FitModule
 
 OUTPUTS = ("model.safetensors", "history.csv", "summary.json")
 
@@ -154,6 +156,22 @@ def test_what_separates_the_classes_is_learned_and_the_best_epoch_kept(
     assert summary["best_epoch"] == history["validation_loss"].idxmin()
     assert history["validation_auc"].max() > 0.9
     assert list(history["epoch"]) == list(range(12))
+
+
+def test_the_weights_that_are_kept_are_those_of_the_best_epoch(store, stage_settings, tmp_path):
+    settings = stage_settings("uniform", epochs=6, patience=9, learning_rate=3e-2)
+    _fit(store, settings, tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert summary["best_epoch"] < 5, "the last epoch would prove nothing"
+    model = build.load(settings, tmp_path / "model.safetensors")
+    module = FitModule(model, settings.train, seed=0, classes=2)
+    with torch.no_grad():
+        for batch in Exams(store, "validation", settings.classes).batches(32):
+            module.validation_step(batch)
+    ((_, _, losses),) = module._validation
+    assert losses.mean().item() == pytest.approx(summary["validation_loss"], rel=1e-5)
+    assert summary["validation_loss"] == pytest.approx(history["validation_loss"].min())
 
 
 def test_nothing_but_the_results_and_no_pickle_stays(store, stage_settings, tmp_path):

@@ -5,6 +5,7 @@ from torch.nn.functional import cross_entropy
 from keyslice.models import build
 from keyslice.models.classifier import Output
 from keyslice.samplers.monitors import Figures
+from keyslice.training.batches import Batch
 from keyslice.training.module import (
     FitModule,
     class_weights,
@@ -68,3 +69,58 @@ def test_the_sampler_has_its_own_learning_rate(stage_settings, sampler, rate):
 def test_monitors_survive_the_way_through_the_history():
     figures = Figures(distinct=1.0, positions=tuple(i / 45 for i in range(10)), entropy=0.5)
     assert monitor_figures(monitor_row(figures)) == figures
+
+
+def _batch(labels):
+    frames = torch.randint(0, 256, (4, 5, 1, 32, 32), dtype=torch.uint8)
+    return Batch(frames, torch.full((4,), 5), torch.tensor(labels), tuple("abcd"))
+
+
+def test_class_weights_reach_the_training_loss(stage_settings):
+    batch, losses = _batch([0, 0, 0, 1]), []
+    for weights in (None, torch.tensor([1.0, 1.0]), torch.tensor([0.2, 5.0])):
+        settings = stage_settings("full")
+        model, _ = build.fresh(settings, 0)
+        module = FitModule(model.eval(), settings.train, seed=0, classes=2, class_weights=weights)
+        losses.append(module.training_step(batch).detach())
+        module.validation_step(batch)
+    torch.testing.assert_close(losses[0], losses[1])
+    assert not torch.isclose(losses[0], losses[2])
+
+
+def test_class_weights_reach_the_validation_loss(stage_settings):
+    settings = stage_settings("full")
+    weights = torch.tensor([1.0, 3.0])
+    module = FitModule(
+        build.fresh(settings, 0)[0], settings.train, seed=0, classes=2, class_weights=weights
+    )
+    losses, labels = torch.tensor([1.0, 2.0]), torch.tensor([0, 1])
+    torch.testing.assert_close(module._weighted(losses, labels), torch.tensor(7 / 4))
+
+
+def test_weight_decay_reaches_the_optimiser(stage_settings):
+    settings = stage_settings("das", weight_decay=0.01)
+    module = FitModule(build.fresh(settings, 0)[0], settings.train, seed=0, classes=2)
+    assert {group["weight_decay"] for group in module.configure_optimizers().param_groups} == {0.01}
+
+
+def test_adps_scores_all_prefixes_only_where_the_steps_are_averaged(stage_settings):
+    settings = stage_settings("adps")
+    batch = _batch([0, 1, 0, 1])
+    for average in (True, False):
+        own = settings.sampler_settings.model_copy(update={"average_steps": average})
+        model, _ = build.fresh(settings.model_copy(update={"sampler_settings": own}), 0)
+        output = model.train()(batch.frames, batch.lengths, torch.Generator())
+        assert (output.prefix_logits is not None) is average
+
+
+def test_dropout_and_noise_change_with_the_epoch_and_the_seed(stage_settings, monkeypatch):
+    settings = stage_settings("das")
+    draws = set()
+    with torch.random.fork_rng():
+        for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+            module = FitModule(build.fresh(settings, 0)[0], settings.train, seed=seed, classes=2)
+            monkeypatch.setattr(FitModule, "current_epoch", epoch)
+            module.on_train_epoch_start()
+            draws.add((torch.rand(1).item(), torch.rand(1, generator=module.noise).item()))
+    assert len({dropout for dropout, _ in draws}) == len({noise for _, noise in draws}) == 3

@@ -17,8 +17,8 @@ class DPSSettings(SamplerSettings):
     positions: Positive = 64
     """Learned positions along an exam; interpolated to each exam's own length."""
     temperature: Rate = 2.0
-    initial_std: Annotated[float, Field(strict=True, ge=0)] = 0.25
-    """Standard deviation of the logits at the start."""
+    initial_std: Annotated[float, Field(strict=True, ge=0)] = 0.5
+    """Standard deviation of the logits at the start; interpolation to shorter exams lessens it."""
     logit_rate: Rate = 10.0
     """Learning rate of the logits, as a multiple of the model's."""
 
@@ -57,6 +57,8 @@ class DASSettings(AttentionSettings):
 
 class DASPaperSettings(AttentionSettings):
     """The paper's equations as written."""
+
+    feature_stride: Positive = 1
 
 
 SAMPLER_SETTINGS: dict[str, type[SamplerSettings]] = {

@@ -1,7 +1,6 @@
 """Everything downstream of the predictions.
 
 predictions    the table that all else is computed from
-metrics        of the exams and of many resamples at once
 intervals      bootstrap over patients, paired differences
 attended       what was kept, what it cost, whether the finding was in it
 summary        metrics.json and confusion.json of one variant

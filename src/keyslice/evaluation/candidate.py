@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keyslice.evaluation.intervals import Estimate
 from keyslice.evaluation.summary import Assessment
+
+EQUAL_COST = 0.01
+"""Share by which costs may differ and count as the same: what is left of a sampler's own cost when
+the kept frames are equally many."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +21,6 @@ class Candidate:
     seed: int
     validation_auc: float
     """Of the chosen seed's run."""
-    standard_error: float
-    """Of the best candidate's mean AUC."""
     macs: float
     """Multiply-accumulates per exam."""
     reason: str
@@ -28,9 +31,10 @@ def choose(
 ) -> Candidate:
     """The cheapest of `candidates` within `within` standard errors of the best, and its best seed.
 
-    AUC is the mean over seeds; its standard error the standard deviation of that mean over the
-    bootstrap resamples of the validation patients; the cost the mean multiply-accumulates per
-    exam. Of equally cheap ones the better is taken, of equally good seeds the lower number.
+    AUC is the mean over seeds. The standard error is that of the paired difference to the best:
+    its standard deviation over the bootstrap resamples of the validation patients, who are the
+    same for all. The cost is the mean multiply-accumulates per exam. Of those that cost the same
+    within EQUAL_COST the best is taken, of equally good seeds the lower number.
 
     Raises:
         ValueError: no candidates.
@@ -40,16 +44,30 @@ def choose(
     auc = {name: validation[name].estimates["auc"] for name in candidates}
     macs = {name: float(validation[name].figures["macs"].mean()) for name in candidates}
     best = max(candidates, key=lambda name: auc[name].mean)
-    error = auc[best].standard_error
-    close = [name for name in candidates if auc[name].mean >= auc[best].mean - within * error]
-    chosen = min(close, key=lambda name: (macs[name], -auc[name].mean))
+    close = [name for name in candidates if _behind(auc[best], auc[name]) <= within]
+    least = min(macs[name] for name in close)
+    cheap = [name for name in close if macs[name] <= least * (1 + EQUAL_COST)]
+    chosen = max(cheap, key=lambda name: auc[name].mean)
     run = int(np.argmax(auc[chosen].by_seed))
     seed, value = auc[chosen].seeds[run], float(auc[chosen].by_seed[run])
     reason = (
-        f"Candidates within {within:g} × the standard error ({error:.3f}) of the best"
-        f" validation AUC ({auc[best].mean:.3f}, {best}): {', '.join(close)}."
-        f" The cheapest of these is {chosen}, with {macs[chosen] / 1e6:.1f} million"
+        f"Candidates within {within:g} standard error{'' if within == 1 else 's'} of the best"
+        f" validation AUC ({auc[best].mean:.3f}, {best}), compared in pairs: {', '.join(close)}."
+        f" Cheapest of these{_equals(cheap)} is {chosen}, with {macs[chosen] / 1e6:.1f} million"
         f" multiply-accumulates per exam and an AUC of"
         f" {auc[chosen].mean:.3f}. Its best run on validation is seed {seed} ({value:.3f})."
     )
-    return Candidate(chosen, seed, value, error, macs[chosen], reason)
+    return Candidate(chosen, seed, value, macs[chosen], reason)
+
+
+def _behind(best: Estimate, one: Estimate) -> float:
+    """By how many standard errors of their paired difference the best's AUC is above this one's."""
+    difference = best.minus(one)
+    if difference.mean <= 0:
+        return 0.0
+    error = difference.standard_error
+    return difference.mean / error if error > 0 else float("inf")
+
+
+def _equals(cheap: Sequence[str]) -> str:
+    return "" if len(cheap) == 1 else f" (and best of {', '.join(cheap)}, which cost the same)"

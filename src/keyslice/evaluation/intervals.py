@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from keyslice.evaluation.metrics import Metric, once
 from keyslice.evaluation.predictions import Predicted
+from keyslice.metrics import Metric, once
 
 Array = NDArray[np.float64]
 

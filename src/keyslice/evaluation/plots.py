@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from keyslice.evaluation.metrics import confidence_bins
 from keyslice.evaluation.palette import INK, Look, styled
 from keyslice.evaluation.predictions import Predicted
 from keyslice.evaluation.runs import Run
 from keyslice.evaluation.summary import confusion
+from keyslice.metrics import confidence_bins
 
 NAMES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}
 

@@ -12,8 +12,8 @@ from sklearn.metrics import confusion_matrix
 from keyslice.config import Evaluate
 from keyslice.evaluation.attended import attended
 from keyslice.evaluation.intervals import Array, Estimate, estimate, resample
-from keyslice.evaluation.metrics import METRICS, calibration_error, once
 from keyslice.evaluation.predictions import SPLITS, Predicted, predicted
+from keyslice.metrics import METRICS, calibration_error, once
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,11 @@ def _kept_by_exam(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         if exam_id in line:
             kept = np.zeros(frames)
             kept[chosen] = 1 / seeds
-            shares[line[exam_id]] += kept[(middles * frames).astype(int)]
+            share = kept[(middles * frames).astype(int)]
+            # Of a long exam several frames lie in one part; none that was kept may be lost.
+            parts = ((np.arange(frames) + 0.5) / frames * len(share)).astype(int)
+            np.maximum.at(share, parts, kept)
+            shares[line[exam_id]] += share
     for exam_id, row in exams.loc[order].iterrows():
         if row["informative"] is not None:
             points += [((t + 0.5) / row["frames"], line[exam_id] + 0.5) for t in row["informative"]]

@@ -12,21 +12,27 @@ from keyslice.samplers.positions import centred
 class Heads(nn.Module):
     """H two-layer perceptrons on the same input, (..., d) to (..., H).
 
-    Their outputs have no bias: added to the scores of all frames it would move no choice.
+    Args:
+        width: d.
+        heads: H.
+        hidden: width of each perceptron's first layer.
+        bias: of the outputs. Scores of frames have none: added to all of them it moves no choice.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, *, bias: bool) -> None:
         super().__init__()
         self.hidden = nn.Linear(width, heads * hidden)
         bound = 1 / math.sqrt(hidden)  # as nn.Linear begins
         self.weight = nn.Parameter(torch.empty(heads, hidden).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(heads).uniform_(-bound, bound)) if bias else None
         self.register_buffer("own", torch.eye(heads)[:, None], persistent=False)
         self.own: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         # One product with a block for each head, faster than a batch of such small products.
         blocks = (self.weight[..., None] * self.own).flatten(0, 1)
-        return relu_(self.hidden(x)) @ blocks
+        found = relu_(self.hidden(x)) @ blocks
+        return found if self.bias is None else found + self.bias
 
 
 class Temperature(nn.Module):

@@ -4,12 +4,14 @@ In the paper (arXiv 2510.12376; `das_paper`) every row of the attention has the 
 frames, that of one unlearned feature, and rows draw with replacement. Here
 
     u_h[t]   = MLP_h(F[t])                          each head scores each frame from its features
-    s_h[j]   = softplus(MLP'_h(mean_t F, j / k))    each row weighs the heads, as in eq. (1)
-    A[j,t]   = 1/H Σ_h s_h[j] · u_h[t]              eq. (2) and (3), of rank H instead of 1
-    τ        = τ0 · (0.5 + σ(MLP_temp(mean_t F)))   eq. (4)
+    s_h[j]   = softplus(MLP'_h(mean_t L, p_j))      each row weighs the heads, as in eq. (1)
+    A[j,t]   = 1/H Σ_h s_h[j] · u_h[t]              eq. (2) and (3), of rank up to H instead of 1
+    τ        = τ0 · (0.5 + σ(MLP_temp(mean_t L)))   eq. (4)
 
-and the rows choose one after the other, earlier choices masked: k distinct frames, with Gumbel
-noise while training, without it at inference.
+with L[t] the logarithms of the frame's statistics, F[t] made from them (`frame_features`), and
+p_j = (2j + 1)/k - 1 the row's place. At the start the rows are nearly alike; what they come to
+weigh differently is learned. The rows choose one after the other, earlier choices masked: k
+distinct frames, with Gumbel noise while training, without it at inference.
 
 A frame's mean score g[t] = 1/k Σ_j A[j,t], without noise, also takes part in the temporal
 attention's score of that frame if it is kept, by its gradient alone: g - stop(g), zero in value
@@ -50,8 +52,8 @@ class DAS(Sampler[DASSettings]):
     def __init__(self, keep: float, settings: DASSettings) -> None:
         super().__init__(keep, settings)
         heads, hidden = settings.heads, settings.hidden_width
-        self.scores = Heads(FEATURES, heads, hidden)
-        self.scales = Heads(len(STATISTICS) + 1, heads, hidden)
+        self.scores = Heads(FEATURES, heads, hidden, bias=False)
+        self.scales = Heads(len(STATISTICS) + 1, heads, hidden, bias=True)
         self.temperature = Temperature(
             len(STATISTICS),
             hidden,

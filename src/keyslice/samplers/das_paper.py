@@ -48,7 +48,7 @@ class DASPaper(Sampler[DASPaperSettings]):
 
     def __init__(self, keep: float, settings: DASPaperSettings) -> None:
         super().__init__(keep, settings)
-        self.scales = Heads(len(PAPER) + 1, settings.heads, settings.hidden_width)
+        self.scales = Heads(len(PAPER) + 1, settings.heads, settings.hidden_width, bias=True)
         self.temperature = Temperature(
             len(PAPER),
             settings.hidden_width,

@@ -8,9 +8,9 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_auroc
 
 from keyslice.config import Train
+from keyslice.metrics import auc, balanced_accuracy, once
 from keyslice.models.classifier import FrameClassifier, Output
 from keyslice.models.seeding import derive, per_exam
 from keyslice.samplers import monitors
@@ -110,7 +110,7 @@ class FitModule(L.LightningModule):
                 "epoch": float(self.current_epoch),
                 "train_loss": sum(v.item() * n for v, n in self._train_losses) / exams,
                 "validation_loss": float(validation_loss),
-                **_scores(probabilities, labels, self.classes),
+                **_scores(probabilities, labels),
                 **monitor_row(monitors.figures(self._monitored)),
             }
         )
@@ -128,13 +128,12 @@ class FitModule(L.LightningModule):
         self.history = list(checkpoint["history"])
 
 
-def _scores(probabilities: Tensor, labels: Tensor, classes: int) -> dict[str, float]:
-    """Of an epoch's validation exams; for two classes, macro one-vs-rest AUC is the binary one."""
+def _scores(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+    """Of an epoch's validation exams."""
+    found = labels.numpy(), probabilities.double().numpy(), once(len(labels))
     return {
-        "validation_auc": float(multiclass_auroc(probabilities, labels, classes)),
-        "validation_balanced_accuracy": float(
-            multiclass_accuracy(probabilities, labels, classes, average="macro")
-        ),
+        "validation_auc": float(auc(*found)[0]),
+        "validation_balanced_accuracy": float(balanced_accuracy(*found)[0]),
     }
 
 

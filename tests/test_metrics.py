@@ -11,7 +11,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from keyslice.evaluation.metrics import (
+from keyslice.metrics import (
     METRICS,
     accuracy,
     auc,
