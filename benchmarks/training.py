@@ -12,7 +12,7 @@ from benchmarks.variants import exams, network
 from keyslice.config import Train
 from keyslice.training.batches import Batch
 from keyslice.training.module import FitModule, loss
-from keyslice.training.trainer import trainer
+from keyslice.training.trainer import repeatable, trainer
 
 STEPS, ROUNDS = 12, 9
 
@@ -59,7 +59,8 @@ def _lightning(sampler: str, keep: float, loader: DataLoader[Batch]) -> float:
     timer = _Timer()
     settings = Train(device="cpu", epochs=1)
     options = {"enable_checkpointing": False, "limit_val_batches": 0}
-    trainer(settings, [timer], **options).fit(_module(sampler, keep), loader)
+    with repeatable():
+        trainer(settings, [timer], **options).fit(_module(sampler, keep), loader)
     return timer.spent
 
 
@@ -67,7 +68,6 @@ def _bare(sampler: str, keep: float, batch: Batch) -> float:
     module = _module(sampler, keep)
     model, optimiser = module.model, module.configure_optimizers()
     noise = torch.Generator().manual_seed(0)
-    torch.use_deterministic_algorithms(False)  # a bare loop does not ask for them
     start = time.perf_counter()
     for _ in range(STEPS):
         output = model(batch.frames, batch.lengths, noise)

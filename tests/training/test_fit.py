@@ -82,7 +82,7 @@ def test_a_killed_training_gives_the_same_files(
 
 
 def test_a_training_ended_by_the_system_gives_the_same_files(store, stage_settings, tmp_path):
-    settings = stage_settings("das", epochs=12, patience=12, learning_rate=1e-3)
+    settings = stage_settings("das", epochs=30, patience=30, learning_rate=1e-3)
     store.table.to_parquet(store.folder / "table.parquet")
     (tmp_path / "settings.json").write_text(settings.model_dump_json())
     folder = tmp_path / "killed"
@@ -91,7 +91,6 @@ def test_a_training_ended_by_the_system_gives_the_same_files(store, stage_settin
         while not (folder / "last.ckpt").exists():
             assert process.poll() is None
             time.sleep(0.05)
-        time.sleep(0.3)
         process.send_signal(signal.SIGKILL)
     assert not (folder / "summary.json").exists()
     subprocess.run(command, check=True)
@@ -172,6 +171,21 @@ def test_the_weights_that_are_kept_are_those_of_the_best_epoch(store, stage_sett
     ((_, _, losses),) = module._validation
     assert losses.mean().item() == pytest.approx(summary["validation_loss"], rel=1e-5)
     assert summary["validation_loss"] == pytest.approx(history["validation_loss"].min())
+
+
+def test_torch_is_asked_for_repeatable_algorithms_and_left_as_it_was(
+    store, stage_settings, tmp_path, monkeypatch
+):
+    during, write = [], fit.write_history
+
+    def watch(rows, file):
+        during.append(torch.are_deterministic_algorithms_enabled())
+        write(rows, file)
+
+    monkeypatch.setattr(fit, "write_history", watch)
+    _fit(store, stage_settings("uniform", epochs=1), tmp_path)
+    assert during[0]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_nothing_but_the_results_and_no_pickle_stays(store, stage_settings, tmp_path):

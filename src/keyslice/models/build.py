@@ -6,7 +6,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from keyslice.config import StageSettings
-from keyslice.config.samplers import ADPSSettings
 from keyslice.models import backbone as backbones
 from keyslice.models.backbone import Backbone, WeightsOrigin
 from keyslice.models.classifier import FrameClassifier, chunk_frames
@@ -21,14 +20,13 @@ def assemble(settings: StageSettings, backbone: Backbone) -> FrameClassifier:
         settings.sampler_settings,
         feature_width=backbone.width,
     )
-    own = settings.sampler_settings
     model = FrameClassifier(
         sampler,
         backbone,
         classes=len(settings.classes),
         settings=settings.model,
         normalisation=backbones.normalisation(backbone),
-        prefixes=isinstance(own, ADPSSettings) and own.average_steps,
+        prefixes=sampler.scores_prefixes,
         chunk=chunk_frames(settings.prepare.image_size),
     )
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -40,7 +38,7 @@ def fresh(settings: StageSettings, seed: int) -> tuple[FrameClassifier, WeightsO
     Raises:
         UserError: see `keyslice.models.backbone.build`.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder, origin = backbones.build(settings.backbone, settings.prepare.image_size)
         return assemble(settings, encoder), origin

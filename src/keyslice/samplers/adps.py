@@ -28,6 +28,7 @@ class ADPS(Sampler[ADPSSettings]):
     def __init__(self, keep: float, settings: ADPSSettings, feature_width: int) -> None:
         """`feature_width` is D, the width of the encodings (N,D) that `encode` returns."""
         super().__init__(keep, settings)
+        self.scores_prefixes = settings.average_steps
         self.feature_width = feature_width
         self.memory = nn.LSTMCell(feature_width, settings.memory_width)
         self.logits = nn.Sequential(

@@ -44,6 +44,8 @@ class Sampler(nn.Module, ABC, Generic[S]):
     sees: ClassVar[Literal["nothing", "kept", "all"]]
     """What the choice may depend on: nothing, the frames kept so far, or all frames of the exam."""
     stochastic_at_inference: ClassVar[bool] = False
+    scores_prefixes: bool = False
+    """Whether training scores the exam after each choice, not after the last one alone."""
 
     def __init__(self, keep: float, settings: S) -> None:
         super().__init__()

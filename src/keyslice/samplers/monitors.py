@@ -49,7 +49,8 @@ def per_exam(selection: Selection) -> dict[str, Tensor]:
 def row_entropy(soft: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
     """Entropy of the rows of `soft` (B,k,T) over log length, mean over the rows of `mask`, (B,).
 
-    1 is no preference, 0 is certainty; an exam of one frame has entropy 0.
+    0 is certainty. No preference is 1 where rows draw with replacement; less where they choose one
+    after the other, since fewer frames are open to the later ones. An exam of one frame has 0.
     """
     entropy = torch.special.entr(soft).sum(-1)
     most = lengths.to(soft.dtype).log().clamp(min=math.log(2))
@@ -59,7 +60,7 @@ def row_entropy(soft: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
 def position_counts(selection: Selection) -> Tensor:
     """How many kept frames lie in each tenth of the exam's length, (B,10).
 
-    Frame t of an exam of length L lies at (t + 1/2) / L; padding, where it was kept, in no tenth.
+    Frame t of an exam of length L lies at (t + 1/2) / L.
     """
     place = relative(selection.lengths, selection.valid.shape[1]).gather(1, selection.indices)
     bins = (place * BINS).long()

@@ -19,7 +19,7 @@ from keyslice.prepared import PreparedStore
 from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 from keyslice.training.batches import Exams
-from keyslice.training.trainer import device
+from keyslice.training.trainer import device, repeatable
 
 
 def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -> None:
@@ -31,9 +31,9 @@ def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -
     settings = params.stage(dataset, variant)
     prepared = workspace.prepared(dataset)
     inputs = (prepared / "store.json", workspace.models(dataset, variant) / "settings.json")
-    with only_process_of(workspace, f"evaluate@{dataset}-{variant}"), held_still(*inputs):
+    stage = f"evaluate@{dataset}-{variant}"
+    with only_process_of(workspace, stage), held_still(*inputs), repeatable():
         torch.set_num_threads(settings.train.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
         place = device(settings.train)
         store = PreparedStore.open(prepared)
         rows = [
@@ -67,7 +67,7 @@ def trained(workspace: Workspace, settings: StageSettings, seed: int) -> FrameCl
     """The network that stage train left for a seed, in evaluation mode.
 
     Raises:
-        UserError: the variant has not been trained.
+        UserError: the variant has not been trained, or with other settings or seeds.
     """
     folder = workspace.models(settings.dataset, settings.variant)
     try:
@@ -77,6 +77,14 @@ def trained(workspace: Workspace, settings: StageSettings, seed: int) -> FrameCl
             f"variant {settings.variant} of {settings.dataset} has not been trained",
             remedy=f"dvc repro train@{settings.dataset}-{settings.variant}",
         ) from None
+    wanted = settings.model_dump(mode="json", exclude={"evaluate"})
+    if other := [name for name, value in wanted.items() if description.get(name) != value]:
+        raise UserError(
+            f"variant {settings.variant} of {settings.dataset} was trained with other settings "
+            f"({', '.join(other)})",
+            rule="a network is used with the settings that it was trained with",
+            remedy=f"dvc repro train@{settings.dataset}-{settings.variant}",
+        )
     file = folder / f"seed-{seed}" / "model.safetensors"
     return build.load(settings, file, weights_file=description["weights"]["source"])
 

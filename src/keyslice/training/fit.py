@@ -23,7 +23,7 @@ from keyslice.models.seeding import derive
 from keyslice.samplers import monitors
 from keyslice.training.batches import Exams, training_loader, validation_loader
 from keyslice.training.module import FitModule, class_weights, monitor_figures
-from keyslice.training.trainer import BEST, LAST, checkpoints, early_stopping, trainer
+from keyslice.training.trainer import BEST, LAST, checkpoints, early_stopping, repeatable, trainer
 
 
 def fit_seed(
@@ -54,7 +54,7 @@ def fit_seed(
     # A run that was killed after its last epoch must not be given another one.
     module.history = [] if last is None else list(last["history"])
     if not stopped(module.history, settings.train):
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), repeatable():
             torch.manual_seed(derive("trainer", seed))
             callbacks = [
                 early_stopping(settings.train),

@@ -1,9 +1,11 @@
 """Lightning's trainer as every training here uses it: device, determinism, bars, checkpoints."""
 
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +37,7 @@ def device(settings: Train) -> Literal["cpu", "cuda"]:
 
 
 def trainer(settings: Train, callbacks: Sequence[Callback], **options: Any) -> L.Trainer:
-    """Lightning's trainer for one network.
+    """Lightning's trainer for one network; to be used within `repeatable`.
 
     Args:
         settings: section `train`.
@@ -49,9 +51,6 @@ def trainer(settings: Train, callbacks: Sequence[Callback], **options: Any) -> L
     # Lightning's advice (more workers, a logger) does not apply, and would hide our own lines.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-    # Deterministic algorithms are wanted, without torch's filling of every new tensor with NaN:
-    # a tenth of a training step, and of use only to find reads of memory that nobody wrote.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     terminal = sys.stderr.isatty()
     bar = [RichProgressBar(leave=False)] if terminal else []
     defaults = {
@@ -63,9 +62,30 @@ def trainer(settings: Train, callbacks: Sequence[Callback], **options: Any) -> L
         "enable_progress_bar": terminal,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
-        "deterministic": "warn",
     }
     return L.Trainer(**(defaults | options))
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Ask torch for algorithms that give the same bits again; its settings are restored afterwards.
+
+    Without its filling of every new tensor with NaN, which takes a tenth of a training step and is
+    of use only to find reads of memory that nobody wrote; and without TF32, which a CPU has not.
+    """
+    own: Any = torch.utils.deterministic
+    tf32 = torch.backends.cudnn
+    before = own.fill_uninitialized_memory, tf32.allow_tf32
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warning = torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS is not repeatable
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    own.fill_uninitialized_memory, tf32.allow_tf32 = False, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warning)
+        own.fill_uninitialized_memory, tf32.allow_tf32 = before
 
 
 def early_stopping(settings: Train) -> EarlyStopping:
