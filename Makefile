@@ -39,7 +39,7 @@ format: $(READY) ## let ruff mend what it can
 bench: $(READY) ## speed as ratios within one run; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
-lock: ## resolve requirements.lock anew
+lock: $(READY) ## resolve requirements.lock anew
 	$(BIN)/uv pip compile --custom-compile-command "make lock" pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
 

@@ -24,7 +24,7 @@ def due(workspace: Workspace, params: Params, datasets: Iterable[str]) -> list[s
         left = [stage for stage in stale if versioning.dataset_of(stage) == name]
         if left:
             reasons[name] = f"out of date: {in_words(left, name, list(params.variants))}"
-        elif not published(workspace, params, name):
+        elif published(workspace, params, name) is None:
             reasons[name] = "its results are not registered"
     return [f"{name}: {reason}" for name, reason in reasons.items() if reason]
 

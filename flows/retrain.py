@@ -9,7 +9,7 @@ from rich.console import Console
 from flows.environment import environment
 from flows.progress import Display
 from keyslice.config import Workspace
-from keyslice.errors import UserError
+from keyslice.errors import RunError, UserError
 from keyslice.stages.running import only_retraining
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def run(
         UserError: a dataset is being retrained or registered already; or all that failed did so by
             mistakes in settings or input.
         flows.chain.RetrainFailed: something else failed.
+        RunError: Prefect failed, before or beside the retraining.
     """
     for name, value in environment(workspace, verbose=verbose).items():
         os.environ.setdefault(name, value)
@@ -59,3 +60,16 @@ def run(
             if all(isinstance(error, UserError) for error in failed.failures.values()):
                 raise UserError(str(failed)) from None
             raise
+        except Exception as error:  # whatever its client, server or database raises
+            raise _prefect_failed(error) from error
+
+
+def _prefect_failed(error: Exception) -> RunError:
+    address = os.environ.get("PREFECT_API_URL")
+    named = (
+        f"PREFECT_API_URL names the Prefect server {address}; start it, or unset the variable"
+        if address
+        else "PREFECT_API_URL is not set, so a server was started for the run, with its database "
+        "in state/prefect"
+    )
+    return RunError(f"Prefect: {error or type(error).__name__}; {named}")

@@ -13,7 +13,7 @@ from prefect import task
 from flows.progress import step
 from keyslice import versioning
 from keyslice.config import Params, Workspace, load
-from keyslice.errors import UserError
+from keyslice.errors import RunError, UserError
 
 LATENCY = (sys.executable, "-m", "keyslice.cli", "stage", "latency")
 
@@ -40,11 +40,25 @@ def opened(root: str) -> tuple[Workspace, Params]:
 
 @task(task_run_name="ingest {dataset}", tags=["ingest"], **_RETRIES)
 def ingest(root: str, dataset: str) -> str:
-    """The dataset's version, after what is new in its source has been taken in."""
+    """The dataset's version, after what is new in its source has been taken in.
+
+    Raises:
+        UserError: its settings or its source break a rule.
+        RunError: anything else; told by its kind alone, for its words may hold the name of a file
+            or of a patient, and Prefect keeps what it is told.
+    """
     from keyslice.ingest import ingest_dataset
 
     with step(f"ingest {dataset}") as shown:
-        ingested = ingest_dataset(*opened(root), dataset)
+        try:
+            ingested = ingest_dataset(*opened(root), dataset)
+        except (UserError, RunError):
+            raise
+        except Exception as error:
+            kind = getattr(error, "strerror", None) or type(error).__name__
+            raise RunError(
+                f"{kind}; `keyslice ingest {dataset}` tells the whole of it on the terminal"
+            ) from None
         shown.outcome = "unchanged" if ingested.version == ingested.previous else "new version"
         return ingested.version
 

@@ -1,9 +1,15 @@
 """Shared by all tests: settings of a small network, and no telemetry."""
 
+import gzip
+import io
 import os
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
 
@@ -54,3 +60,26 @@ def stage_settings() -> Callable[..., StageSettings]:
         )
 
     return make
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], bytes]:
+    """`contents(path)`: all that a file holds, compressed or not, to search for words in it."""
+    return _contents
+
+
+def _contents(path: Path) -> bytes:
+    raw = path.read_bytes()
+    if raw.startswith(b"SQLite format 3"):
+        with sqlite3.connect(path) as database:  # longer texts lie in pieces in the file
+            return raw + "\n".join(database.iterdump()).encode(errors="replace")
+    if raw.startswith(b"PAR1"):
+        table = pq.read_table(io.BytesIO(raw))
+        return repr((table.to_pylist(), table.schema.metadata)).encode()
+    if raw.startswith(b"PK\3\4") and path.suffix in {".npz", ""}:  # DVC's cache has no endings
+        with np.load(io.BytesIO(raw)) as arrays:
+            return b"".join(
+                str(a).encode() if a.dtype.kind == "U" else name.encode() + a.tobytes()
+                for name, a in arrays.items()
+            )
+    return gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw

@@ -42,3 +42,29 @@ def test_a_key_is_made_for_its_owner_alone(tmp_path):
     assert told.exit_code == 0
     assert file.stat().st_mode & 0o077 == 0
     assert CliRunner().invoke(main, ["key", "new", str(file)]).exit_code == 2
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_log_without_messages(tmp_path, monkeypatch):
+    said = "doe_jane.nii.gz at http://me:secret@host"
+
+    def crashes():
+        raise KeyError(said)
+
+    (tmp_path / "params.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("keyslice.cli._workspace", crashes)
+    told = CliRunner().invoke(main, ["status"])
+    log = tmp_path / "state/logs/crashes.log"
+    assert told.exit_code == 1
+    assert told.output.startswith("failed: KeyError: 'doe_jane.nii.gz at http://host'")
+    assert told.output.endswith("state/logs/crashes.log\n")
+    assert told.output.count("\n") == 1
+    assert "in crashes\n" in log.read_text()
+    assert "doe_jane" not in log.read_text()
+
+
+def test_clicks_own_refusals_are_no_crash(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(main, ["stage", "train", "--nonsense"])
+    assert told.exit_code == 2
+    assert "No such option" in told.output

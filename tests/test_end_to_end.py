@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,8 +63,8 @@ def _write_exams(folder: Path, numbers: range) -> None:
         level = 60 + 120 * (i % 2)
         frames = rng.normal(level, 9, (24, 20, int(rng.integers(5, 9)))).clip(0, 255)
         image = nib.Nifti1Image(frames.astype(np.uint8), np.diag([1.0, 1.0, 4.0, 1.0]))
-        nib.save(image, folder / f"{i:02}.nii.gz")
-        lines.append(f"{i:02}.nii.gz,{i:05},{('dark', 'bright')[i % 2]}")
+        nib.save(image, folder / f"Roe_Ann_{i:02}.nii.gz")
+        lines.append(f"Roe_Ann_{i:02}.nii.gz,MRN-{i:05},{('dark', 'bright')[i % 2]}")
     table.write_text("\n".join(lines) + "\n")
 
 
@@ -189,14 +190,28 @@ def test_a_stored_prediction_can_be_repeated_from_the_file(workspace):
     pytest.fail("no file of the inbox is among the stored predictions")
 
 
-def test_no_patient_id_and_no_file_name_is_in_what_was_written(workspace):
-    written = [p for top in ("data", "state") for p in (workspace / top).rglob("*") if p.is_file()]
-    written = [p for p in written if "inbox" not in p.parts and "quarantine" not in p.parts]
-    assert written
+def test_no_patient_id_and_no_file_name_is_in_what_was_written(workspace, tmp_path, contents):
+    """Neither in the data, the state (databases, logs), DVC's cache nor in a run's commit."""
+    refs = _run(workspace, ["git", "for-each-ref", "--format=%(objectname)", "refs/keyslice/runs"])
+    commits = refs.stdout.split()
+    assert commits
+    for commit in commits:
+        (tmp_path / commit).mkdir()
+        for command in (
+            ["git", "archive", "--output", f"{tmp_path}/{commit}.tar", commit],
+            ["tar", "-xf", f"{tmp_path}/{commit}.tar", "-C", f"{tmp_path}/{commit}"],
+        ):
+            assert _run(workspace, command).returncode == 0
+        (tmp_path / f"{commit}.txt").write_text(
+            _run(workspace, ["git", "cat-file", "commit", commit]).stdout
+        )
+    tops = [workspace / "data", workspace / "state", workspace / ".dvc", tmp_path]
+    written = [p for top in tops for p in top.rglob("*") if p.is_file()]
+    written = [p for p in written if {"inbox", "quarantine"}.isdisjoint(p.parts)]
+    assert {".parquet", ".npz", ".json", ".db", ".dvc"} <= {path.suffix for path in written}
     for path in written:
-        content = path.read_bytes()
-        for i in (0, 7, 23):
-            assert f"{i:02}.nii.gz".encode() not in content, path
+        assert not re.search("Roe_Ann|MRN-", str(path))
+        assert not re.search(b"Roe_Ann|MRN-", contents(path)), path
 
 
 def test_more_exams_extend_the_dataset_and_are_seen_as_news(workspace, tmp_path):
@@ -221,7 +236,10 @@ def test_more_exams_extend_the_dataset_and_are_seen_as_news(workspace, tmp_path)
         (("ingest", "nothing"), "unknown dataset 'nothing'"),
         (("stage", "train", "scans", "dass"), "did you mean 'das'?"),
         (("predict", "nowhere.nii.gz"), "nowhere.nii.gz: no such file"),
-        (("predict", "--version", "99", "data/inbox/scans/00.nii.gz"), "'99' is registered"),
+        (
+            ("predict", "--version", "99", "data/inbox/scans/Roe_Ann_00.nii.gz"),
+            "'99' is registered",
+        ),
         (("predict", "data/inbox/scans/labels.csv"), "none of the known formats"),
     ],
 )

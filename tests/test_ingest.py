@@ -8,6 +8,8 @@ import yaml
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace, load
+from keyslice.exams import manifest
+from keyslice.exams.fingerprint import source_unchanged
 from keyslice.ingest import ingest_dataset
 
 TEMPLATE = Path(__file__).parent / "tiny_workspace"
@@ -51,3 +53,40 @@ def test_a_dataset_taken_out_of_the_settings_no_longer_stops_dvc(opened):
     subprocess.run(command, cwd=workspace.root, check=True, capture_output=True)
     workspace.params.write_text(whole)
     assert "prepare@spots" in versioning.stale(workspace, ["spots"])
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "keyslice.exams.listed.bring_in_line",
+        "keyslice.versioning.record_version",
+        "keyslice.exams.history.keep",
+        "keyslice.exams.fingerprint.record",
+    ],
+)
+def test_an_ingestion_killed_on_the_way_to_its_version_is_completed_by_the_next(
+    opened, monkeypatch, place
+):
+    workspace, params = opened
+    ingest_dataset(workspace, params, "spots")
+    more = len(manifest.read(workspace.manifest("spots"))) + 2
+    dataset = params.dataset("spots").model_copy(update={"exams": more})
+    params = params.model_copy(update={"datasets": {"spots": dataset}})
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr(place, killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest_dataset(workspace, params, "spots")
+    assert not source_unchanged(workspace, "spots", dataset)
+
+    done = ingest_dataset(workspace, params, "spots")
+    assert done.report.present == more
+    assert done.version == versioning.version(workspace, "spots")
+    [recorded] = yaml.safe_load(workspace.pointer("spots").read_text())["outs"]
+    assert recorded["nfiles"] == more + 1
+    kept = workspace.kept_manifest("spots", done.version)
+    assert kept.read_bytes() == workspace.manifest("spots").read_bytes()
+    assert source_unchanged(workspace, "spots", dataset)

@@ -112,6 +112,41 @@ def test_a_run_has_one_commit(repository: Workspace) -> None:
     assert versioning.run_commit(repository, "def", "another") != first
 
 
+def test_a_run_commit_is_checked_after_its_tree_was_read_and_before_it_counts(
+    repository: Workspace,
+) -> None:
+    params = repository.root / "params.yaml"
+
+    def later() -> None:
+        params.write_text("a: 2\n")
+
+    def refuses() -> None:
+        raise UserError("has changed")
+
+    with pytest.raises(UserError):
+        versioning.run_commit(repository, "abc", "a run", check=refuses)
+    assert git(repository.root, "for-each-ref") == ""
+    commit = versioning.run_commit(repository, "abc", "a run", check=later)
+    assert git(repository.root, "show", f"{commit}:params.yaml") == "a: 1"
+    with pytest.raises(UserError):  # also where the run has its commit
+        versioning.run_commit(repository, "abc", "a run", check=refuses)
+
+
+def test_what_a_person_has_git_ignore_everywhere_is_in_the_run_commit(
+    repository: Workspace, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, root = tmp_path_factory.mktemp("home"), repository.root
+    (home / "ignore").write_text("*.lock\n*.dvc\n*.secret\n")
+    (home / "config").write_text(f"[core]\n\texcludesFile = {home}/ignore\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(home / "config"))
+    for name in ("dvc.lock", "requirements.lock", "data/exams/a.dvc", "src/a.py", "src/a.secret"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("1")
+    commit = versioning.run_commit(repository, "abc", "a run")
+    added = files_of(root, commit) - {".gitignore", "params.yaml"}
+    assert added == {"dvc.lock", "requirements.lock", "data/exams/a.dvc", "src/a.py"}
+
+
 def test_a_folder_that_is_no_repository_is_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="git clone"):
         versioning.run_commit(Workspace(tmp_path), "abc", "a run")
@@ -130,10 +165,7 @@ def test_a_version_changes_with_the_content(dvc: Workspace) -> None:
 
 
 def test_a_stage_that_is_up_to_date_does_not_run(dvc: Workspace) -> None:
-    started: list[bool] = []
-    outcome = versioning.reproduce(dvc, "prepare@tiny", on_start=lambda: started.append(True))
-    assert outcome == "unchanged"
-    assert not started
+    assert versioning.reproduce(dvc, "prepare@tiny") == "unchanged"
 
 
 def test_stale_names_the_stages_that_have_not_run(dvc: Workspace) -> None:
@@ -141,6 +173,23 @@ def test_stale_names_the_stages_that_have_not_run(dvc: Workspace) -> None:
     assert "train@tiny-das" in stale
     assert "prepare@tiny" not in stale
     assert versioning.stale(dvc, ["tin"]) == []
+
+
+def test_the_version_that_was_prepared_is_the_pointers(dvc: Workspace) -> None:
+    assert versioning.prepared_version(dvc, "tiny") == versioning.version(dvc, "tiny")
+    assert versioning.prepared_version(dvc, "other") is None
+
+
+CONFLICT = "outs:\n<<<<<<< HEAD\n- md5: a.dir\n=======\n- md5: b.dir\n>>>>>>> other\n"
+
+
+@pytest.mark.parametrize("text", [CONFLICT, "", "outs: []\n"])
+def test_a_damaged_pointer_is_told_with_the_way_out(tmp_path: Path, text: str) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.pointer("tiny").parent.mkdir(parents=True)
+    workspace.pointer("tiny").write_text(text)
+    with pytest.raises(UserError, match=r"^data/exams/tiny.dvc: .* git checkout --ours data/exams"):
+        versioning.version(workspace, "tiny")
 
 
 def test_the_hash_of_a_stage_is_none_until_all_of_it_has_run(dvc: Workspace) -> None:
@@ -253,21 +302,58 @@ def test_what_a_killed_owner_left_running_is_ended(tmp_path: Path) -> None:
     assert versioning.end_orphans(tmp_path) == 0
 
 
-def test_the_locks_of_the_dead_are_lifted_and_those_of_the_living_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [".7-0a1b2c3d.json", "7.json"])
+def test_half_a_note_of_a_child_stops_no_recovery(tmp_path: Path, name: str) -> None:
+    note = tmp_path / processes.CHILDREN / name
+    note.parent.mkdir(parents=True)
+    note.write_text('{"child": {"pi')
+    assert versioning.end_orphans(tmp_path) == 0
+
+
+def test_dvcs_notes_are_left_alone_while_dvc_edits_them(dead_lock: Path) -> None:
+    workspace, before = Workspace(dead_lock.parents[2]), dead_lock.read_text()
+    guard = dead_lock.with_name("rwlock.lock")
+    hold = (
+        "import sys, zc.lockfile; held = zc.lockfile.LockFile(sys.argv[1]); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(guard)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert not versioning.recover(workspace)
+        assert dead_lock.read_text() == before
+        other.communicate()
+    assert versioning.recover(workspace)
+
+
+@pytest.fixture
+def dead_lock(tmp_path: Path) -> Path:
+    """DVC's notes, one of a process that has ended, and the lock that guards them."""
     file = tmp_path / ".dvc" / "tmp" / "rwlock"
     file.parent.mkdir(parents=True)
+    file.with_name("rwlock.lock").touch()
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
-    dead, living = ({"pid": pid, "cmd": "dvc"} for pid in (ended.pid, os.getpid()))
+    file.write_text(json.dumps({"write": {"a": {"pid": ended.pid, "cmd": "dvc"}}, "read": {}}))
+    return file
+
+
+def test_the_locks_of_the_dead_are_lifted_and_those_of_the_living_kept(dead_lock: Path) -> None:
+    workspace = Workspace(dead_lock.parents[2])
+    [dead] = json.loads(dead_lock.read_text())["write"].values()
+    living = {"pid": os.getpid(), "cmd": "dvc"}
     noted = {"write": {"a": dead, "b": living}, "read": {"c": [dead], "d": [dead, living]}}
-    file.write_text(json.dumps(noted))
-    assert versioning.recover(Workspace(tmp_path))
+    dead_lock.write_text(json.dumps(noted))
+    assert versioning.recover(workspace)
     left = {"write": {"b": living}, "read": {"d": [living]}}
-    assert json.loads(file.read_text()) == left
-    assert not versioning.recover(Workspace(tmp_path))
-    file.write_text('{"write": {"a"')
-    assert versioning.recover(Workspace(tmp_path))
-    assert not file.exists()
+    assert json.loads(dead_lock.read_text()) == left
+    assert not versioning.recover(workspace)
+    dead_lock.write_text('{"write": {"a"')
+    assert versioning.recover(workspace)
+    assert not dead_lock.exists()
 
 
 def test_what_a_killed_run_had_begun_is_done_by_the_next(

@@ -4,12 +4,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from keyslice import __version__
-from keyslice.errors import RunError, UserError
+from keyslice.errors import RunError, UserError, without_credentials
 
 if TYPE_CHECKING:
     from keyslice.config import Params, Workspace
@@ -24,20 +24,29 @@ parallel_option = click.option(
 
 
 class Group(click.Group):
-    """A user's mistake is one line and exit code 2, a failed run one line and exit code 1."""
+    """A user's mistake is one line and exit code 2, any other failure one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click's own ways to end
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(2)
+            _end(f"error: {error}", 2)
         except RunError as error:
-            click.echo(f"failed: {' '.join(str(error).split())}", err=True)
-            sys.exit(1)
+            _end(f"failed: {error}", 1)
+        except Exception as error:
+            from keyslice.console import crash
+
+            _end(f"failed: {crash.told(error)}", 1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    click.echo(without_credentials(" ".join(line.split())), err=True)
+    sys.exit(code)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -148,7 +157,8 @@ def predict(files: Sequence[Path], name: str | None, version: str, as_json: bool
     """
     from keyslice.console import prediction
 
-    prediction.run(*_workspace(), files, name=name, version=version, as_json=as_json)
+    workspace, _ = _workspace()
+    prediction.run(workspace, files, name=name, version=version, as_json=as_json)
 
 
 @main.command()
@@ -158,11 +168,9 @@ def predict(files: Sequence[Path], name: str | None, version: str, as_json: bool
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    default=Path("docs/results.md"),
-    show_default=True,
-    help="Page to write; what else stands there stays.",
+    help="Page to write; what else stands there stays.  [default: the workspace's docs/results.md]",
 )
-def experiment(datasets: Sequence[str], parallel: int | None, output: Path) -> None:
+def experiment(datasets: Sequence[str], parallel: int | None, output: Path | None) -> None:
     """Retrain datasets and put their figures on the results page.
 
     Each DATASET is retrained where anything is new, and gets a section: all variants compared, and
@@ -170,7 +178,9 @@ def experiment(datasets: Sequence[str], parallel: int | None, output: Path) -> N
     """
     from keyslice.console import experiments
 
-    experiments.run(*_workspace(), tuple(datasets), output, parallel=parallel)
+    workspace, params = _workspace()
+    page = output or workspace.root / "docs" / "results.md"
+    experiments.run(workspace, params, tuple(datasets), page, parallel=parallel)
 
 
 @main.group(cls=Group)

@@ -1,6 +1,7 @@
 """The error a user sees: one line that says what, where, the rule and the way out."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -22,6 +23,11 @@ class UserError(Exception):
 
 class RunError(Exception):
     """Something failed that is nobody's mistake: one line, exit code 1; the log has the rest."""
+
+
+def without_credentials(text: str) -> str:
+    """`text` with the user and password of every address in it left out."""
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -34,9 +34,14 @@ def ingest_dataset(
     """
     dataset = params.dataset(name)
     with dataset_lock(workspace, name, "ingest"):
-        report = ingest(workspace, name, dataset, progress=progress)
-        listed.bring_in_line(workspace, params)  # first: DVC reads it, whatever it is asked for
         previous = versioning.version(workspace, name)
-        version = versioning.record_version(workspace, name)
-        history.keep(workspace, name, version)
+        version = ""
+
+        def make_version() -> None:
+            nonlocal version
+            listed.bring_in_line(workspace, params)  # first: DVC reads it, whatever it is asked for
+            version = versioning.record_version(workspace, name)
+            history.keep(workspace, name, version)
+
+        report = ingest(workspace, name, dataset, progress=progress, make_version=make_version)
     return Ingested(report, version, previous)

@@ -61,7 +61,12 @@ def test_every_setting_that_ships_is_the_default_or_an_override():
         ("datasets.adrenal.source", "medmist", "'medmist' found using 'source' does not match"),
         ("datasets.adrenal.classes", ["one"], "datasets.adrenal.classes: ['one']: Tuple should"),
         ("datasets.adrenal.classes", ["a", "a"], "each class may be named once"),
-        ("datasets.adrenal.split", {"train": 0.9}, "the three shares must be above 0 and add up"),
+        ("datasets.adrenal.classes", ["a", ""], "a class has a name"),
+        ("datasets.adrenal.classes", ["a", "b "], "a class has a name, without spaces around it"),
+        ("datasets.adrenal.split", {"train": float("nan")}, "split.train: nan: Input should be"),
+        ("datasets.adrenal.split", {"train": "0.7"}, "split.train: '0.7': Input should be a valid"),
+        ("train.learning_rate", float("inf"), "train.learning_rate: inf: Input should be a finite"),
+        ("datasets.adrenal.split", {"train": 0.9}, "the three shares must add up to 1"),
         (
             "datasets.adrenal.siz",
             64,

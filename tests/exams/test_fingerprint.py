@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from keyslice.config import FolderDataset
-from keyslice.exams.fingerprint import source_unchanged
+from keyslice.exams.fingerprint import folder_of, source_unchanged
 from keyslice.exams.ingestion import ingest
 
 
@@ -55,9 +55,48 @@ def test_a_line_taken_out_of_the_quarantine_list_is_news(workspace, dataset, ing
     assert not source_unchanged(workspace, "ward", dataset)
 
 
-def test_a_damaged_note_is_news(workspace, dataset, ingested):
-    (workspace.state / "sources" / "ward.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_note_is_news_and_made_anew(workspace, dataset, ingested, content):
+    (workspace.state / "sources" / "ward.json").write_text(content)
     assert not source_unchanged(workspace, "ward", dataset)
+    assert ingest(workspace, "ward", dataset).present == 12
+    assert source_unchanged(workspace, "ward", dataset)
+
+
+def test_what_arrives_while_exams_are_read_is_news(
+    workspace, dataset, ward, write_exam, write_table
+):
+    def arrives(done: int, total: int) -> None:
+        if done == total:
+            write_exam("late.nii", 70)
+            write_table([*ward, ("late.nii", "070", "yes")])
+
+    ingest(workspace, "ward", dataset, progress=arrives)
+    assert not source_unchanged(workspace, "ward", dataset)
+    assert ingest(workspace, "ward", dataset).accepted == 1
+
+
+def test_an_ingestion_without_its_version_is_news(workspace, dataset, ingested, write_exam):
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    write_exam("extra.nii", 70)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(workspace, "ward", dataset, make_version=killed)
+    assert not source_unchanged(workspace, "ward", dataset)
+
+
+def test_a_file_whose_permissions_changed_is_news(workspace, dataset, ingested):
+    (ingested / "3.nii").chmod(0o600)
+    assert not source_unchanged(workspace, "ward", dataset)
+
+
+def test_a_folder_in_the_home_is_found(workspace, dataset, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path, place in {"~/exams": tmp_path / "exams", "~nobody-here/x": None}.items():
+        changed = dataset.model_copy(update={"path": path})
+        expected = place or workspace.root / path
+        assert folder_of(workspace, "ward", changed) == expected
 
 
 def test_asking_needs_no_heavy_library():

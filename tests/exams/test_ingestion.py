@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from keyslice.config import FolderDataset, PhantomDataset
 from keyslice.errors import UserError
-from keyslice.exams import ingestion, manifest
+from keyslice.exams import ingestion, manifest, stored
 from keyslice.exams.exam import exam_id, exam_path, load
 from keyslice.exams.ingestion import ingest
 from keyslice.exams.nifti import read
@@ -49,16 +50,73 @@ def test_every_exam_is_stored_as_read_and_listed(workspace, dataset, ward):
 
 
 def test_no_original_name_or_patient_id_enters_a_file_but_the_quarantine_list(
-    workspace, dataset, write_exam, write_table
+    workspace, dataset, write_exam, write_table, contents
 ):
     rows = [(f"doe_{n}.nii", f"ID-{n:04}", "yes" if n % 2 else "no") for n in range(6)]
     for seed, (name, _, _) in enumerate(rows):
         write_exam(name, seed)
     write_table(rows)
     ingest(workspace, "ward", dataset)
-    written = _files(workspace.exams("ward")) | _files(workspace.state)
-    assert not any(b"doe_" in content or b"ID-0" in content for content in written.values())
-    assert not any("doe" in name for name in written)
+    written = [*workspace.exams("ward").iterdir(), *workspace.state.rglob("*")]
+    assert any(b"source_format" in contents(path) for path in written if path.is_file())
+    for path in written:
+        assert "doe" not in path.name
+        if path.is_file():
+            assert not re.search(rb"doe_|ID-0", contents(path)), path
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, Path.touch, lambda path: path.write_bytes(b"")])
+def test_a_stored_exam_that_is_not_as_it_was_is_stored_again(workspace, dataset, ward, damage):
+    ingest(workspace, "ward", dataset)
+    before = _files(workspace.exams("ward"))
+    damage(min(workspace.exams("ward").glob("*.npz")))
+    assert ingest(workspace, "ward", dataset).present == 12
+    assert _files(workspace.exams("ward")) == before
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_damaged_exam_that_its_source_no_longer_has_stops_the_ingestion(
+    workspace, dataset, ward, write_table, damage
+):
+    ingest(workspace, "ward", dataset)
+    exam = exam_id(read(workspace.inbox("ward") / "0.nii").frames)
+    damage(exam_path(workspace.exams("ward"), exam))
+    (workspace.inbox("ward") / "0.nii").unlink()
+    write_table(ward[1:])
+    before = _files(workspace.exams("ward"))
+    with pytest.raises(UserError, match=rf"exam {exam} is .*dvc checkout --force data/exams/ward"):
+        ingest(workspace, "ward", dataset)
+    assert _files(workspace.exams("ward")) == before
+
+
+def test_stored_exams_that_nobody_touched_are_not_read_again(workspace, dataset, ward, monkeypatch):
+    ingest(workspace, "ward", dataset)
+    monkeypatch.setattr(stored, "_sha256", lambda path: pytest.fail(f"{path} was read"))
+    assert ingest(workspace, "ward", dataset).present == 12
+
+
+def test_a_folder_among_the_exams_is_neither_versioned_nor_swept_away(workspace, dataset, ward):
+    ingest(workspace, "ward", dataset)
+    (workspace.exams("ward") / "mine").mkdir()
+    before = workspace.manifest("ward").read_bytes()
+    with pytest.raises(UserError, match=r"^data/exams/ward: holds a folder"):
+        ingest(workspace, "ward", dataset)
+    assert (workspace.exams("ward") / "mine").is_dir()
+    assert workspace.manifest("ward").read_bytes() == before
+
+
+def test_a_setting_that_came_later_counts_as_its_default_and_changes_no_byte(
+    workspace, dataset, ward
+):
+    ingest(workspace, "ward", dataset)
+    path = workspace.manifest("ward")
+    older = {k: v for k, v in manifest.read_identity(path).items() if k != "slice_axis"}
+    manifest.write(manifest.read(path), path, older)
+    before = _files(workspace.exams("ward"))
+    assert ingest(workspace, "ward", dataset).present == 12
+    assert _files(workspace.exams("ward")) == before
+    with pytest.raises(UserError, match=r"slice_axis: was 'auto'.*and is 0"):
+        ingest(workspace, "ward", dataset.model_copy(update={"slice_axis": 0}))
 
 
 def test_an_unchanged_source_changes_no_byte(workspace, dataset, ward):

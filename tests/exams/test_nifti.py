@@ -1,10 +1,11 @@
+import gzip
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from keyslice.exams.nifti import read
+from keyslice.exams.readers import read
 from keyslice.exams.source import UnreadableError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -117,6 +118,36 @@ def test_a_truncated_file_is_unreadable_and_its_name_is_not_told(
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(UnreadableError) as error:
+        read(path)
+    assert "Doe" not in str(error.value)
+
+
+def test_a_name_that_a_library_quotes_without_its_folder_is_not_told(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("Doe_John.nii").touch()
+    with pytest.raises(UnreadableError, match="damaged") as error:
+        read(Path("Doe_John.nii"))
+    assert "Doe" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [
+        (123, b"\x3f"),  # units that there are not
+        (280, bytes(48)),  # an affine of zeros
+        (42, np.array([32767] * 3, "<i2").tobytes()),  # more samples than any memory holds
+        (70, b"\xff\x7f"),  # a type of samples that there is not
+    ],
+)
+def test_a_damaged_header_makes_a_file_unreadable_and_its_name_is_not_told(
+    tmp_path: Path, place: int, content: bytes
+):
+    path = _save(tmp_path / "Doe_John.nii", np.zeros((4, 5, 6), np.uint8))
+    header = bytearray(path.read_bytes())
+    header[place : place + len(content)] = content
+    path = path.with_suffix(".nii.gz")
+    path.write_bytes(gzip.compress(bytes(header)))
+    with pytest.raises(UnreadableError, match="damaged") as error:
         read(path)
     assert "Doe" not in str(error.value)
 

@@ -38,9 +38,16 @@ def test_a_conflict_stays_when_its_file_is_gone_and_bars_the_exam(tmp_path):
     assert barred(read(path), {DISPUTED.file}) == {}
 
 
-@pytest.mark.parametrize("content", ["file;reason\n", "file,reason,kind,first_seen,exam\nx,y\n"])
+@pytest.mark.parametrize(
+    "content", ["file;reason\n", "file,reason,kind,first_seen,exam\nx,y\n", "é"]
+)
 def test_a_list_edited_into_something_else_is_refused(tmp_path, content):
     path = tmp_path / "list.csv"
-    path.write_text(content)
+    path.write_text(content, encoding="latin-1")
     with pytest.raises(UserError, match="no quarantine list any more"):
         read(path)
+
+
+def test_a_list_of_which_every_line_was_removed_is_empty(tmp_path):
+    (tmp_path / "list.csv").touch()
+    assert read(tmp_path / "list.csv") == []

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ EIGHT = ("full", "random", "uniform", "nonempty", "dps", "adps", "das_paper", "d
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict:
     """What the modules below say, for the decision alone: up to date in every respect."""
-    said = {"version": "1.dir", "unchanged": True, "stale": [], "published": True}
+    said = {"version": "1.dir", "unchanged": True, "stale": [], "published": 1}
     monkeypatch.setattr(versioning, "version", lambda *_: said["version"])
     monkeypatch.setattr(versioning, "stale", lambda *_: said["stale"])
     monkeypatch.setattr(module, "source_unchanged", lambda *_: said["unchanged"])
@@ -37,7 +38,7 @@ def reasons(workspace: Workspace) -> list[str]:
         ("version", None, "tiny: not ingested yet"),
         ("unchanged", False, "tiny: its source has changed"),
         ("stale", ["train@tiny-das"], "tiny: out of date: train das"),
-        ("published", False, "tiny: its results are not registered"),
+        ("published", None, "tiny: its results are not registered"),
     ],
 )
 def test_each_reason_is_said(
@@ -108,3 +109,25 @@ def test_prefect_stays_in_the_workspace_and_phones_nobody(workspace: Workspace) 
     assert values["PREFECT_HOME"] == str(workspace.state / "prefect")
     assert values["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
     assert values["DO_NOT_TRACK"] == "1"
+
+
+def test_a_prefect_server_that_cannot_be_reached_is_told_by_its_variable(
+    workspace: Workspace,
+) -> None:
+    """In a process of its own: Prefect reads its settings when it is imported."""
+    code = (
+        "import sys; from pathlib import Path; from flows.retrain import run; "
+        "from keyslice.config import Workspace; from keyslice.errors import RunError\n"
+        "try: run(Workspace(Path(sys.argv[1])), ['tiny'])\n"
+        "except RunError as error: print(error)"
+    )
+    url = "http://127.0.0.1:1/api"
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(workspace.root)],
+        env=os.environ | {"PREFECT_API_URL": url},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.startswith("Prefect: Failed to reach API")
+    assert f"PREFECT_API_URL names the Prefect server {url}" in told.stdout

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace, load
@@ -14,7 +13,6 @@ from keyslice.registry.client import connect
 
 TEMPLATE = Path(__file__).parents[1] / "tiny_workspace"
 VARIANTS = ("full", "uniform", "das")
-VERSION = "a09178cb203f55e06a822ebae9679cb0.dir"
 
 
 @pytest.fixture(scope="session")
@@ -22,15 +20,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once; each test takes a copy."""
     root = tmp_path_factory.mktemp("finished") / "workspace"
     shutil.copytree(TEMPLATE, root)
+    (root / "ignored").rename(root / ".gitignore")
     (root / "data/exams/tiny").mkdir(parents=True)
-    (root / "data/exams/tiny.dvc").write_text(yaml.safe_dump({"outs": [{"md5": VERSION}]}))
+    (root / "data/exams/tiny/exam.npz").write_text("an exam")
+    (root / "data/datasets.yaml").write_text("ingested: [tiny]\n")
     calls = [["prepare", "tiny"], ["compare", "tiny"]]
     calls[1:1] = [[stage, "tiny", name] for name in VARIANTS for stage in ("train", "evaluate")]
     for call in calls:
         subprocess.run([sys.executable, "stage.py", *call], cwd=root, check=True)
-    names = versioning.stage_names("tiny", VARIANTS)
-    entries = {name: {"cmd": name, "outs": [{"md5": name}]} for name in names}
-    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": entries}))
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    versioning.record_version(Workspace(root), "tiny")
+    commit = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force"]
+    subprocess.run(commit, cwd=root, check=True)  # as if DVC had run each stage, in one process
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("MLFLOW_TRACKING_URI", raising=False)
         connect(Workspace(root))  # the database's migrations take seconds: once for all copies
@@ -40,6 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workspace(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
     return Workspace(Path(shutil.copytree(finished, tmp_path / "workspace")))
 
 

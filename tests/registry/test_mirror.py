@@ -7,6 +7,7 @@ import yaml
 
 from keyslice import files, versioning
 from keyslice.config import Workspace
+from keyslice.errors import UserError
 from keyslice.registry import curves, tags, timings
 from keyslice.registry.installation import installation
 from keyslice.registry.mirror import Mirror
@@ -80,7 +81,7 @@ def test_a_run_holds_parameters_final_figures_and_its_dataset(workspace: Workspa
     assert run.data.params["train.epochs"] == "3"
     assert run.data.metrics["test/auc"] == 0.81
     [entry] = run.inputs.dataset_inputs
-    assert entry.dataset.digest == "a09178cb203f55e06a822ebae9679cb0.dir"
+    assert entry.dataset.digest == versioning.version(workspace, "tiny")
 
 
 def test_curves_have_one_value_per_epoch_after_live_and_final_mirroring(
@@ -166,17 +167,19 @@ def test_runs_of_another_installation_are_left_alone(shared: tuple[Mirror, Mirro
         assert mine.client.get_run(run_id).info.status == "RUNNING"
 
 
-def test_a_finished_run_of_another_installation_is_linked_and_not_written_to(
+def test_finished_trainings_of_another_installation_are_linked_and_not_written_to(
     shared: tuple[Mirror, Mirror],
 ) -> None:
     mine, others = shared
     theirs = others.complete(others.begin(), VARIANTS, "c0ffee")
+    before = {run.info.run_id: run.to_dictionary() for run in runs(mine)}
     lock_hash = versioning.lock_hash(mine.workspace, "tiny", VARIANTS)
-    assert mine.begin(lock_hash) == theirs
-    before = mine.client.get_run(theirs).to_dictionary()
-    change_lock(mine.workspace, "train@tiny-full")
-    mine.abandon(theirs, ["full"])
-    assert mine.client.get_run(theirs).to_dictionary() == before
+    own = mine.complete(mine.begin(lock_hash), VARIANTS, "decaf")
+    assert own != theirs
+    found = {run.info.run_id: run.to_dictionary() for run in runs(mine)}
+    assert len(found) == len(before) + 1
+    assert {run_id: found[run_id] for run_id in before} == before
+    assert mine.begin(lock_hash) == own
 
 
 def test_an_installation_keeps_its_id(workspace: Workspace, tmp_path: Path) -> None:
@@ -219,3 +222,23 @@ def test_a_failed_retraining_keeps_its_finished_variants(workspace: Workspace) -
     assert tags.run_tag("full", 0) in run.data.tags
     assert tags.LOCK not in run.data.tags
     assert json.loads((workspace.models("tiny", "full") / "settings.json").read_text())
+
+
+@pytest.mark.parametrize("address", [True, False])
+def test_without_a_server_artifacts_go_to_the_state_wherever_it_is_called_from(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: bool
+) -> None:
+    uri = f"sqlite:///{workspace.state}/mlflow.db" if address else ""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mirrored(workspace)
+    assert list((workspace.state / "artifacts/tiny").rglob("comparison.md"))
+    assert [path.name for path in tmp_path.iterdir()] == ["workspace"]
+
+
+def test_a_deleted_experiment_is_told_with_the_way_to_restore_it(workspace: Workspace) -> None:
+    mirror = Mirror(workspace, "tiny")
+    mirror.client.delete_experiment(mirror.experiment)
+    with pytest.raises(
+        UserError, match=r"experiment tiny has been deleted; .* experiments restore"
+    ):
+        Mirror(workspace, "tiny")

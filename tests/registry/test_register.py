@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -5,8 +6,9 @@ import pytest
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.registry import tags
+from keyslice.registry.client import connect
 from keyslice.registry.mirror import Mirror
-from keyslice.registry.models import download, models
+from keyslice.registry.models import _registered, download, models
 from keyslice.registry.publish import publish
 from keyslice.registry.register import register
 from keyslice.stages.running import only_retraining
@@ -119,3 +121,54 @@ def test_a_dataset_without_comparison_cannot_be_registered(
     (workspace.comparison("tiny") / "candidate.json").unlink()
     with pytest.raises(UserError, match="dvc repro compare@tiny"):
         register(workspace, params, "tiny", parent)
+
+
+@pytest.fixture
+def others(workspace: Workspace, params: Params, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Another installation, which shares the MLflow and has registered a dataset of this name."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace.state}/mlflow.db")
+    copy = Workspace(Path(shutil.copytree(workspace.root, workspace.root.parent / "other")))
+    mirror = Mirror(copy, "tiny")
+    register(copy, params, "tiny", mirror.complete(mirror.begin(), VARIANTS, "c0ffee"))
+    return copy
+
+
+def test_a_model_of_another_installation_is_left_to_it_before_anything_is_trained(
+    workspace: Workspace, params: Params, others: Workspace
+) -> None:
+    mirror = Mirror(workspace, "tiny")
+    with pytest.raises(UserError, match=r"another installation registered.* rename the dataset"):
+        mirror.begin()
+    with pytest.raises(UserError, match="another installation registered"):
+        register(workspace, params, "tiny", "any run")
+    assert [(one.version, one.aliases) for one in models(workspace)] == [(1, ("challenger",))]
+
+
+def test_equal_results_of_another_installation_are_registered_as_ones_own(
+    workspace: Workspace, params: Params, others: Workspace
+) -> None:
+    mirror = Mirror(workspace, "tiny")
+    mirror.client.delete_registered_model_alias("tiny", "challenger")
+    own = mirror.complete(mirror.begin(), VARIANTS, "decaf")
+    made = register(workspace, params, "tiny", own)
+    assert int(made.version) == 2
+    assert made.tags[tags.COMMIT] == "decaf"
+    assert made.run_id == own
+    assert own in download(workspace, "tiny", "2").parts  # below one's own run
+
+
+def test_a_package_that_is_no_longer_where_it_was_is_told_with_its_place(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    register(workspace, params, "tiny", parent)
+    moved = workspace.root.rename(workspace.root.with_name("moved"))
+    with pytest.raises(UserError, match=r"model tiny version 1: its package is not at .*workspace"):
+        download(Workspace(moved), "tiny")
+
+
+def test_more_models_than_mlflow_gives_at_once_are_all_listed(workspace: Workspace) -> None:
+    client = connect(workspace)
+    names = [f"m{number:03d}" for number in range(102)]
+    for name in names:
+        client.create_registered_model(name)
+    assert [one.name for one in _registered(client)] == names

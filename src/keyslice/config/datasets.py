@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from keyslice.config.base import Positive, Settings
+from keyslice.config.base import Positive, Settings, Share
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -12,15 +12,15 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 class Split(Settings):
     """Shares of the patients; assigned once, at a patient's first ingestion."""
 
-    train: float = 0.7
-    validation: float = 0.15
-    test: float = 0.15
+    train: Share = 0.7
+    validation: Share = 0.15
+    test: Share = 0.15
 
     @model_validator(mode="after")
     def _sum(self) -> Self:
         shares = (self.train, self.validation, self.test)
-        if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
-            raise ValueError(f"the three shares must be above 0 and add up to 1, got {shares}")
+        if abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"the three shares must add up to 1, got {shares}")
         return self
 
 
@@ -42,6 +42,8 @@ class CommonDataset(Settings):
     @field_validator("classes")
     @classmethod
     def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name and name == name.strip() for name in classes):
+            raise ValueError("a class has a name, without spaces around it")
         if len(set(classes)) != len(classes):
             raise ValueError(f"each class may be named once, got {list(classes)}")
         return classes
@@ -67,7 +69,7 @@ class FolderDataset(CommonDataset):
 
     source: Literal["folder"]
     path: str | None = None
-    """The folder, absolute or relative to the workspace; default data/inbox/<dataset>."""
+    """The folder, absolute, from ~ or relative to the workspace; default data/inbox/<dataset>."""
     labels: str = "labels.csv"
     """The table, relative to the folder; columns file, patient_id, label (and optional ones)."""
     label_column: str = "label"

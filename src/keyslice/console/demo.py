@@ -25,15 +25,16 @@ def show_next(workspace: Workspace) -> None:
     exam = min(workspace.inbox(DATASET).rglob("*.nii*"))
     report = workspace.comparison(DATASET).relative_to(workspace.root) / "report.html"
     lines = {
-        f"open {report}": "the comparison with plots and contact sheets",
         f"keyslice predict --model {DATASET} {exam.relative_to(workspace.root)}": (
             "one exam, and the slices it took"
         ),
         "keyslice status": "datasets, versions, models",
-        "mlflow server --backend-store-uri sqlite:///state/mlflow.db": "runs and curves",
+        "MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri "
+        "sqlite:///state/mlflow.db": "runs and curves",
         "dvc dag": "the stage graph",
         "keyslice retrain vessel": "real data, from MedMNIST",
     }
     out.print("\n[bold]Next[/bold] (after [bold]. .venv/bin/activate[/bold])")
     for command, purpose in lines.items():
         out.print(f"  {escape(command)}  [dim]# {purpose}[/dim]", soft_wrap=True)
+    out.print(f"In a browser: {report}, with plots and contact sheets", soft_wrap=True)

@@ -46,26 +46,36 @@ def section(workspace: Workspace, params: Params, dataset: str) -> str:
     table = pd.read_csv(folder / "comparison.csv")
     candidate = json.loads((folder / "candidate.json").read_text(encoding="utf-8"))
     references = params.compare_settings(dataset).references
-    stage = params.stage(dataset, next(iter(params.variants)))
-    weights = json.loads(
-        (workspace.models(dataset, stage.variant) / "settings.json").read_text(encoding="utf-8")
-    )["weights"]
+    confidence = params.section("evaluate", dataset).confidence
     manifest = pd.read_parquet(workspace.manifest(dataset), columns=["split"])
     splits = manifest["split"].value_counts()
     counted = ", ".join(f"{splits[name]} {name}" for name in ("train", "validation", "test"))
-    size = stage.prepare.image_size
-    seeds = ", ".join(map(str, stage.train.seeds))
     return f"""
 ## {dataset}
 
 `keyslice experiment {dataset}` · dataset version `{versioning.version(workspace, dataset)}` ·
-{counted} exams · {stage.backbone.name}, weights `{weights["source"]}` · {size} × {size} pixels ·
-seeds {seeds}.
+{counted} exams · {_setup(workspace, params, dataset)}.
 
 {markdown(table, references)}
-Mean ± sd over seeds; intervals ({stage.evaluate.confidence:.0%}) by bootstrap over patients, or
+Mean ± sd over seeds; intervals ({confidence:.0%}) by bootstrap over patients, or
 over exams where no patient is known (then too narrow), of the figure averaged over seeds. Cost is
 multiply-accumulates relative to full.
 
 Candidate: **{candidate["variant"]}**, seed {candidate["seed"]}: {candidate["reason"]}
 """
+
+
+def _setup(workspace: Workspace, params: Params, dataset: str) -> str:
+    """Backbone, weights, size and seeds; by variant where they are not the same for all."""
+    shared: dict[str, list[str]] = {}
+    for variant in params.variants:
+        stage = params.stage(dataset, variant)
+        file = workspace.models(dataset, variant) / "settings.json"
+        weights = json.loads(file.read_text(encoding="utf-8"))["weights"]["source"]
+        size, seeds = stage.prepare.image_size, ", ".join(map(str, stage.train.seeds))
+        words = f"{stage.backbone.name}, weights `{weights}` · {size} × {size} pixels"
+        words += f" · seeds {seeds}"
+        shared.setdefault(words, []).append(variant)
+    if len(shared) == 1:
+        return next(iter(shared))
+    return "; ".join(f"{', '.join(variants)}: {words}" for words, variants in shared.items())

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+from rich.text import Text
+
 from keyslice.config import Params, Workspace
 from keyslice.console.output import bar, err, out, print_json
 from keyslice.exams.ingestion import IngestReport
@@ -30,7 +32,7 @@ def run(workspace: Workspace, params: Params, name: str, *, as_json: bool) -> No
     if as_json:
         print_json(asdict(result))
         return
-    _refusals(workspace, result.report)
+    show_refusals(workspace, result.report)
     out.print(f"[bold]{name}[/bold]  {account(result.report)}")
     if result.report.across_splits:
         out.print(
@@ -57,9 +59,11 @@ def version_line(result: Ingested) -> str:
     return f"{result.version[:12]}, was {result.previous[:12]}"
 
 
-def _refusals(workspace: Workspace, report: IngestReport) -> None:
+def show_refusals(workspace: Workspace, report: IngestReport) -> None:
+    """The first refusals, and where the others are."""
     for refusal in report.refused[:SHOWN_REFUSALS]:
-        err.print(f"quarantined {refusal.file}: {refusal.reason}", soft_wrap=True)
+        # Text: a name in brackets is no markup.
+        err.print(Text(f"quarantined {refusal.file}: {refusal.reason}"), soft_wrap=True)
     hidden = len(report.refused) - SHOWN_REFUSALS
     if hidden > 0:
         place = workspace.quarantine(report.dataset).relative_to(workspace.root)

@@ -3,12 +3,12 @@
 from collections import Counter
 from typing import Any
 
-import pandas as pd
 from rich.table import Table
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, print_json
+from keyslice.exams import manifest, quarantine
 from keyslice.exams.fingerprint import source_unchanged
 from keyslice.exams.source import UNKNOWN
 from keyslice.registry.models import Model, models
@@ -41,23 +41,23 @@ def _datasets(workspace: Workspace, params: Params) -> dict[str, dict[str, Any]]
         name: {
             "source": params.dataset(name).source,
             "version": version,
-            **_counts(workspace, name),
+            **counts(workspace, name),
             "due": _due(workspace, params, name, version, stale[name]),
         }
         for name, version in versions.items()
     }
 
 
-def _counts(workspace: Workspace, name: str) -> dict[str, int]:
+def counts(workspace: Workspace, name: str) -> dict[str, int]:
+    """Numbers of exams, of known patients, and of lines of the quarantine list."""
     file = workspace.manifest(name)
     if not file.is_file():
         return {"exams": 0, "patients": 0, "quarantined": 0}
-    table = pd.read_parquet(file, columns=["patient"])
-    refused = workspace.quarantine(name)
+    table = manifest.read(file)
     return {
         "exams": len(table),
         "patients": int(table.loc[table["patient"] != UNKNOWN, "patient"].nunique()),
-        "quarantined": len(pd.read_csv(refused)) if refused.is_file() else 0,
+        "quarantined": len(quarantine.read(workspace.quarantine(name))),
     }
 
 

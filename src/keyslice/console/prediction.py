@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
-from keyslice.config import Params, Workspace
+from keyslice.config import Workspace
 from keyslice.console.output import err, out, print_json
 from keyslice.errors import UserError
 from keyslice.registry.models import download, models
 
+if TYPE_CHECKING:
+    from keyslice.models.predictor import Prediction  # imports torch
+
 
 def run(
     workspace: Workspace,
-    params: Params,
     files: Sequence[Path],
     *,
     name: str | None,
@@ -30,23 +34,28 @@ def run(
         from keyslice.models.predictor import Predictor  # torch and timm: seconds
 
         predictor = Predictor.load(package)
-    predictions = predictor.predict_files(files)
+    found = list(zip(files, predictor.predict_files(files), strict=True))
     if as_json:
-        named = zip(files, predictions, strict=True)
-        print_json([{"file": str(file)} | found.as_dict() for file, found in named])
+        print_json([{"file": str(file)} | one.as_dict() for file, one in found])
         return
-    table = Table(title=f"{name} {version}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("file", overflow="fold")
-    for label in predictor.settings.classes:
-        table.add_column(label, justify="right")
-    table.add_column("kept slices", overflow="fold")
-    for file, found in zip(files, predictions, strict=True):
-        shown = [
-            f"[bold]{value:.3f}[/bold]" if label == found.label else f"{value:.3f}"
-            for label, value in found.probabilities.items()
+    out.print(table(f"{name} {version}", predictor.settings.classes, found))
+
+
+def table(title: str, classes: Sequence[str], found: "Sequence[tuple[Path, Prediction]]") -> Table:
+    """A line for each file: the path as it was given, its probabilities, its kept slices."""
+    # Text: a name in brackets is no markup.
+    shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    shown.add_column("file", overflow="fold")
+    for label in classes:
+        shown.add_column(Text(label), justify="right")
+    shown.add_column("kept slices", overflow="fold")
+    for file, one in found:
+        values = [
+            Text(f"{value:.3f}", style="bold" if label == one.label else "")
+            for label, value in one.probabilities.items()
         ]
-        table.add_row(file.name, *shown, ranges(found.kept))
-    out.print(table)
+        shown.add_row(Text(str(file)), *values, ranges(one.kept))
+    return shown
 
 
 def ranges(numbers: Sequence[int]) -> str:

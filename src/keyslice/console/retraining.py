@@ -8,6 +8,7 @@ from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out
 from keyslice.console.results import show_comparison
 from keyslice.console.selection import chosen
+from keyslice.registry.publish import published
 
 
 def run(
@@ -26,7 +27,9 @@ def run(
     with err.status("looking for news"):
         reasons = due(workspace, params, names)
     if not reasons and not force:
-        out.print(f"Nothing new: {', '.join(names)} up to date and registered. No work was done.")
+        versions = {name: published(workspace, params, name) for name in names}
+        known = ", ".join(f"{name} registered as version {v}" for name, v in versions.items())
+        out.print(f"Nothing new: {known}. No work was done.", soft_wrap=True)
         return
     for reason in reasons:
         err.print(reason, soft_wrap=True)

@@ -5,53 +5,111 @@ Nothing heavy is imported here: the question comes up before every scheduled ret
 
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from keyslice import files
 from keyslice.config import FolderDataset, Workspace
 from keyslice.config.datasets import CommonDataset, Dataset
+from keyslice.config.params import SECTIONS
 from keyslice.exams.folder import scan
 from keyslice.exams.source import file_state
 
-OVERRIDES = {"prepare", "backbone", "model", "train", "evaluate", "compare"}
 GROWING = {"rare_classes", "split", "exams", "path", "labels", "label_column"}
 """Settings that may change between ingestions; the others say what the dataset is."""
 
 
 def identity(dataset: CommonDataset) -> dict[str, Any]:
     """The settings that a dataset keeps for life."""
-    return dataset.model_dump(mode="json", exclude=OVERRIDES | GROWING)
+    return dataset.model_dump(mode="json", exclude=GROWING.union(SECTIONS))
+
+
+def default_identity(dataset: CommonDataset) -> dict[str, Any]:
+    """What holds for a dataset that was made before one of these settings was known."""
+    return identity(type(dataset).model_construct())
 
 
 def folder_of(workspace: Workspace, name: str, dataset: FolderDataset) -> Path:
     """Where a folder dataset's files lie."""
-    return workspace.root / dataset.path if dataset.path else workspace.inbox(name)
+    if not dataset.path:
+        return workspace.inbox(name)
+    # Path.expanduser raises where there is no such user; here that is a folder that is not there.
+    return workspace.root / os.path.expanduser(dataset.path)  # noqa: PTH111
 
 
 def source_unchanged(workspace: Workspace, name: str, dataset: Dataset) -> bool:
     """Whether an ingestion now would find what the last one found.
 
     Compares the dataset's settings, the manifest, the quarantine list and, of a folder, each
-    file's name, size and time of change. (The other sources are fixed by their settings.)
+    file's name, size and times of change. (The other sources are fixed by their settings.)
     """
-    try:
-        return _note(workspace, name)["fingerprint"] == _fingerprint(workspace, name, dataset)
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return False
+    noted = _note(workspace, name).get("fingerprint")
+    return noted is not None and noted == of_dataset(
+        workspace, name, of_source(workspace, name, dataset)
+    )
+
+
+def of_source(workspace: Workspace, name: str, dataset: Dataset) -> str | None:
+    """Stands for the settings and the files of a source; None where these cannot be listed.
+
+    Taken before an ingestion lists the files: what comes later is then news, found or not.
+    """
+    settings = dataset.model_dump(mode="json", exclude=set(SECTIONS))
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    if isinstance(dataset, FolderDataset):
+        folder = folder_of(workspace, name, dataset)
+        try:
+            # The inode's own time too: a file that could not be read may be opened by chmod alone.
+            found = [(p, *file_state(status), status.st_ctime_ns) for p, status in scan(folder)]
+            # A table outside the folder is not among them.
+            table = (folder / dataset.labels).stat()
+        except OSError:
+            return None
+        digest.update(repr((found, file_state(table))).encode())
+    return digest.hexdigest()
+
+
+def of_dataset(workspace: Workspace, name: str, source: str | None) -> str | None:
+    """Stands for a source, and for what came of it: the manifest and the quarantine list."""
+    if source is None or not workspace.manifest(name).is_file():
+        return None
+    digest = hashlib.sha256(source.encode())
+    digest.update(workspace.manifest(name).read_bytes())
+    refused = workspace.quarantine(name)
+    digest.update(refused.read_bytes() if refused.is_file() else b"")
+    return digest.hexdigest()
 
 
 def known_exams(workspace: Workspace, name: str) -> dict[str, str]:
     """Exam ids by the stamps of the files that the last ingestion read."""
-    try:
-        return _note(workspace, name)["stamps"]
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
+    return _note(workspace, name).get("stamps", {})
 
 
-def record(workspace: Workspace, name: str, dataset: Dataset, stamps: dict[str, str]) -> None:
-    """Note, at the end of an ingestion, what it found."""
-    note = {"fingerprint": _fingerprint(workspace, name, dataset), "stamps": stamps}
+def known_states(workspace: Workspace, name: str) -> dict[str, tuple[int, int]]:
+    """Size and time of change of each stored exam, when it last was as the manifest says."""
+    states = _note(workspace, name).get("states", {})
+    return {exam: (size, time) for exam, (size, time) in states.items()}
+
+
+def record(
+    workspace: Workspace,
+    name: str,
+    fingerprint: str | None,
+    stamps: Mapping[str, str],
+    states: Mapping[str, tuple[int, int]],
+) -> None:
+    """Note what an ingestion found, when all that follows from it is done.
+
+    Args:
+        workspace: that holds the dataset.
+        name: of the dataset.
+        fingerprint: `of_dataset`, of the source as it was before it was listed.
+        stamps: see `known_exams`.
+        states: see `known_states`.
+    """
+    note = {"fingerprint": fingerprint, "stamps": dict(stamps), "states": dict(states)}
     files.write_text(_path(workspace, name), json.dumps(note, sort_keys=True))
 
 
@@ -60,20 +118,9 @@ def _path(workspace: Workspace, name: str) -> Path:
 
 
 def _note(workspace: Workspace, name: str) -> dict[str, Any]:
-    return json.loads(_path(workspace, name).read_text(encoding="utf-8"))
-
-
-def _fingerprint(workspace: Workspace, name: str, dataset: Dataset) -> str:
-    """Raises FileNotFoundError: there is no manifest, or no folder."""
-    settings = dataset.model_dump(mode="json", exclude=OVERRIDES)
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(workspace.manifest(name).read_bytes())
-    refused = workspace.quarantine(name)
-    digest.update(refused.read_bytes() if refused.is_file() else b"")
-    if isinstance(dataset, FolderDataset):
-        folder = folder_of(workspace, name, dataset)
-        found = [(path, *file_state(status)) for path, status in scan(folder)]
-        # A table outside the folder is not among them.
-        table = (folder / dataset.labels).stat()
-        digest.update(repr((found, file_state(table))).encode())
-    return digest.hexdigest()
+    """Empty where there is none, or a damaged one: the next ingestion makes it anew."""
+    try:
+        note = json.loads(_path(workspace, name).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}

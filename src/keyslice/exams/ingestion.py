@@ -1,7 +1,8 @@
 """From a source to the set of exams and its manifest: what is new is added, nothing else moves.
 
-Exams are written first, each under its content's name; the manifest comes last, in one step. A
-process that is killed in between leaves the old dataset, and running again completes it.
+Exams are written first, each under its content's name; the manifest follows in one step, and what
+was found is noted at the very end. A process that is killed in between leaves the old dataset or
+the new one, and running again completes it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from keyslice.exams.pseudonym import KEY_VARIABLE, PUBLISHED_KEY, pseudonym, sec
 from keyslice.exams.quarantine import Refusal
 from keyslice.exams.source import Listing, Unlisted
 from keyslice.exams.split import split_rows
+from keyslice.exams.stored import Stored
 
 Progress = Callable[[int, int], None]
 """Called with the number of exams read so far, and of all."""
@@ -62,39 +64,59 @@ class IngestReport:
 
 
 def ingest(
-    workspace: Workspace, name: str, dataset: Dataset, *, progress: Progress | None = None
+    workspace: Workspace,
+    name: str,
+    dataset: Dataset,
+    *,
+    progress: Progress | None = None,
+    make_version: Callable[[], object] = lambda: None,
 ) -> IngestReport:
     """Make the dataset, or extend it by what its source has new.
 
     Exams that have left the source stay in the dataset. A source without news changes no byte.
 
+    Args:
+        workspace: that holds the dataset.
+        name: of the dataset.
+        dataset: its settings.
+        progress: told of each exam.
+        make_version: called when the dataset is complete; only once it has returned does the
+            source count as taken in.
+
     Raises:
-        UserError: the settings or the source break a rule, or no exam is left; the dataset is as
-            it was.
+        UserError: the settings or the source break a rule, a stored exam is damaged, or no exam is
+            left; the dataset is as it was.
     """
     with dataset_lock(workspace, name, "ingest"):
         key = _key(workspace, dataset)
         identity = _identity(workspace, name, dataset, key)
+        _check_home(workspace, name)
         before = _rows(workspace, name)
         settled = history.settled(workspace, name, before.values())
+        source = fingerprint.of_source(workspace, name, dataset)
         listings, unlisted = _offered(workspace, name, dataset)
         listed = {listing.name for listing in listings} | {file.name for file in unlisted}
         path = workspace.quarantine(name)
         known = fingerprint.known_exams(workspace, name)
-        intake = Intake(workspace.exams(name), key, before, known)
+        stored = Stored(workspace.exams(name), before, fingerprint.known_states(workspace, name))
+        intake = Intake(stored, key, before, known)
         try:
             _take_all(intake, listings, unlisted, progress)
             rows, offered = intake.settle(quarantine.barred(quarantine.read(path), listed))
             # Written before the rest can fail: the reasons are what its reader needs then.
             refused = quarantine.update(path, intake.refused, listed)
             rows = split_rows(rows, offered, settled, name, dataset)
+            stored.check(rows)
             batch = _number_batch(rows, before)
             manifest.write(manifest.frame([*rows.values()]), workspace.manifest(name), identity)
         except UserError:
             _sweep(workspace, name, before)
             raise
         _sweep(workspace, name, rows)
-        fingerprint.record(workspace, name, dataset, intake.stamps)
+        found_now = fingerprint.of_dataset(workspace, name, source)
+        make_version()
+        states = {exam: stored.states[exam] for exam in rows}
+        fingerprint.record(workspace, name, found_now, intake.stamps, states)
         quarantined = len({refusal.file for refusal in intake.refused} & listed)
         found = len(listings) + len(unlisted)
         return IngestReport(
@@ -125,6 +147,8 @@ def _key(workspace: Workspace, dataset: Dataset) -> bytes:
 def _identity(workspace: Workspace, name: str, dataset: Dataset, key: bytes) -> dict[str, Any]:
     """What the dataset is made of, its key told by a hash; checked against the manifest's.
 
+    An existing dataset's is given as it stands: a setting that came later changes no byte.
+
     Raises:
         UserError: it was made of something else, or its exams are not here.
     """
@@ -138,7 +162,8 @@ def _identity(workspace: Workspace, name: str, dataset: Dataset, key: bytes) -> 
                 "that file to start anew",
             )
         return now
-    then = manifest.read_identity(workspace.manifest(name))
+    recorded = manifest.read_identity(workspace.manifest(name))
+    then = fingerprint.default_identity(dataset) | recorded
     changed = [setting for setting in now if now[setting] != then.get(setting)]
     if changed == ["key"]:
         raise UserError(
@@ -154,7 +179,19 @@ def _identity(workspace: Workspace, name: str, dataset: Dataset, key: bytes) -> 
             rule="what a dataset is made of does not change",
             remedy="put it back, or give the new dataset a new name",
         )
-    return now
+    return recorded
+
+
+def _check_home(workspace: Workspace, name: str) -> None:
+    """Raises UserError: a folder lies among the exams; whose it is, it shall not be swept away."""
+    home = workspace.exams(name)
+    if home.is_dir() and any(path.is_dir() for path in home.iterdir()):
+        raise UserError(
+            "holds a folder",
+            where=str(home.relative_to(workspace.root)),
+            rule="all that lies there is the version: the exams, their manifest, nothing else",
+            remedy=f"move the folder away; files of new exams go to data/inbox/{name}",
+        )
 
 
 def _rows(workspace: Workspace, name: str) -> dict[str, Row]:

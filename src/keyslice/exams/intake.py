@@ -1,16 +1,15 @@
 """From listings to manifest rows: the same pixels are one exam, under one patient and one label."""
 
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from keyslice.exams.exam import Exam, exam_id, exam_path, save
+from keyslice.exams.exam import Exam, exam_id
 from keyslice.exams.pseudonym import pseudonym
 from keyslice.exams.quarantine import CONFLICTS, Refusal
 from keyslice.exams.source import UNKNOWN, Listing, Unlisted, UnreadableError
 from keyslice.exams.split import SPLITS
+from keyslice.exams.stored import Stored
 
 Row = dict[str, Any]
 """A row of the manifest, by column."""
@@ -22,28 +21,31 @@ class Intake:
     """Takes listings one by one; `settle` then says what the dataset consists of.
 
     Args:
-        folder: where exams are stored; each is written as soon as it is read.
+        stored: takes each exam as soon as it is read.
         key: of the pseudonyms.
         before: the manifest's rows by exam id.
         known: exam ids by stamp, of files that need not be read again.
     """
 
     def __init__(
-        self, folder: Path, key: bytes, before: Mapping[str, Row], known: Mapping[str, str]
+        self, stored: Stored, key: bytes, before: Mapping[str, Row], known: Mapping[str, str]
     ) -> None:
         self.refused: list[Refusal] = []
         self.stamps: dict[str, str] = {}
         self.across_splits = 0
-        self._folder, self._key, self._before, self._known = folder, key, before, known
+        self._stored, self._key, self._before, self._known = stored, key, before, known
         self._today = datetime.now(UTC).date().isoformat()
         self._read: dict[str, Row] = {}
         self._claims: dict[str, list[tuple[Listing, str]]] = {}
 
     def take(self, listing: Listing) -> None:
-        """Read an exam, unless it is known, and note who claims it. What fails is refused."""
+        """Read an exam, unless it is known and stored, and note who claims it.
+
+        What fails is refused.
+        """
         try:
             exam = self._known.get(listing.stamp, "")
-            if exam not in self._before:
+            if exam not in self._before or not self._stored.whole(exam):
                 exam = self._store(listing.read())
             frames = (self._read.get(exam) or self._before[exam])["frames"]
             if listing.informative and listing.informative[-1] >= frames:
@@ -97,11 +99,8 @@ class Intake:
         return rows, offered
 
     def _store(self, exam: Exam) -> str:
-        """Write the exam unless it is there, and note its facts."""
+        """Store the exam and note its facts."""
         name = exam_id(exam.frames)
-        path = exam_path(self._folder, name)
-        if not path.is_file():
-            save(exam, path)
         count, height, width = exam.frames.shape[:3]
         between, rows, columns = exam.spacing or (None, None, None)
         self._read[name] = {
@@ -110,7 +109,7 @@ class Intake:
             "width": width,
             "channels": exam.channels,
             "dtype": exam.frames.dtype.name,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": self._stored.put(name, exam),
             "frame_spacing": between,
             "row_spacing": rows,
             "column_spacing": columns,

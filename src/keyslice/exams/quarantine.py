@@ -43,15 +43,20 @@ def read(path: Path) -> list[Refusal]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text)))
     except FileNotFoundError:
         return []
+    except (UnicodeDecodeError, csv.Error):
+        lines = [[]]  # no header: refused below
+    if not lines:
+        return []
     columns = [field.name for field in fields(Refusal)]
-    header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+    header, *rows = lines
     if header != columns or any(len(row) != len(columns) for row in rows):
         raise UserError(
             "is no quarantine list any more",
             where=str(path),
-            rule=f"it has the columns {', '.join(columns)}",
+            rule=f"it is CSV in UTF-8 with the columns {', '.join(columns)}",
             remedy="remove whole lines only; delete the file to have it made anew",
         )
     return [Refusal(*row) for row in rows]

@@ -27,4 +27,23 @@ def read(path: Path, slice_axis: str | int = "auto") -> Exam:
         known = ", ".join(SUFFIXES)
         raise UnreadableError(f"the ending of its name is none of the known formats ({known})")
     # Imported when first used: listing a source needs no imaging library.
-    return import_module(f"keyslice.exams.{form}").read(path, slice_axis)
+    reader = import_module(f"keyslice.exams.{form}")
+    try:
+        return reader.read(path, slice_axis)
+    except UnreadableError:
+        raise
+    except Exception as error:  # whatever a damaged file makes a library do
+        raise UnreadableError(
+            f"damaged, truncated or not really {form}: {_reason(error, path)}"
+        ) from None
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """A library's message in short, without the path it may quote, which may name a person."""
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    text = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    kind = type(error).__name__
+    if not text or "/" in text or "\\" in text or path.name in text:
+        return kind
+    return f"{kind}: {text}"[:120]

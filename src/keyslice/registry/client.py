@@ -3,25 +3,38 @@
 import logging
 import os
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from keyslice.config import Workspace
+from keyslice.errors import RunError, UserError, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+VARIABLE, REGISTRY_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
+
 
 def tracking_uri(workspace: Workspace) -> str:
     """MLFLOW_TRACKING_URI, else sqlite in state/mlflow.db."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.state}/mlflow.db"
+    return os.environ.get(VARIABLE) or f"sqlite:///{workspace.state}/mlflow.db"
+
+
+def registry_uri(workspace: Workspace) -> str:
+    """Where models are registered: MLFLOW_REGISTRY_URI, else where runs are."""
+    return os.environ.get(REGISTRY_VARIABLE) or tracking_uri(workspace)
+
+
+def embedded(workspace: Workspace) -> bool:
+    """Whether MLflow is a file, with no server that would say where artifacts go."""
+    return tracking_uri(workspace).startswith("sqlite:")
 
 
 def exists(workspace: Workspace) -> bool:
     """Whether there is something to ask: asking alone is to create no database."""
-    uri = urlparse(tracking_uri(workspace))
-    return uri.scheme != "sqlite" or (workspace.root / uri.path.removeprefix("/")).is_file()
+    path = urlsplit(tracking_uri(workspace)).path.removeprefix("/")
+    return not embedded(workspace) or (workspace.root / path).is_file()
 
 
 def connect(workspace: Workspace) -> "MlflowClient":
@@ -29,26 +42,68 @@ def connect(workspace: Workspace) -> "MlflowClient":
 
     The database is created here, once: many processes on a fresh file would run its migrations
     against each other.
+
+    Raises:
+        RunError: a server does not answer.
+        UserError: what the variable names is none of MLflow's, or cannot be opened.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # MLflow's own 7 take four minutes; a retraining tries its steps again besides.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     for name in ("mlflow.store.db.utils", "alembic"):  # a line for each migration
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for each retry
     from mlflow import MlflowClient  # seconds: not for those who only import this module
 
     uri = tracking_uri(workspace)
     guard = workspace.lock("mlflow")
     guard.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(guard):
-        client = MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
-        client.search_experiments(max_results=1)
+    try:
+        with FileLock(guard):
+            client = MlflowClient(uri, registry_uri(workspace))
+            client.search_experiments(max_results=1)
+    except Exception as error:  # MLflow passes on whatever its stores and drivers raise
+        raise _cannot(uri, error) from error
     return client
 
 
 def experiment(client: "MlflowClient", workspace: Workspace, dataset: str) -> str:
-    """The id of the dataset's experiment, made if there is none yet."""
+    """The id of the dataset's experiment, made if there is none yet.
+
+    Raises:
+        UserError: it has been deleted in MLflow; what was deleted on purpose is not brought back.
+    """
     known = client.get_experiment_by_name(dataset)
-    if known is not None:
-        return known.experiment_id
-    embedded = "MLFLOW_TRACKING_URI" not in os.environ
-    place = (workspace.state / "artifacts" / dataset).as_uri() if embedded else None
-    return client.create_experiment(dataset, artifact_location=place)
+    if known is None:
+        place = (workspace.state / "artifacts" / dataset).as_uri() if embedded(workspace) else None
+        return client.create_experiment(dataset, artifact_location=place)
+    if known.lifecycle_stage == "deleted":
+        address = without_credentials(tracking_uri(workspace))
+        raise UserError(
+            f"experiment {dataset} has been deleted",
+            where="MLflow",
+            rule="a dataset's runs lie in the experiment of its name",
+            remedy=f"{VARIABLE}={address} mlflow experiments restore "
+            f"--experiment-id {known.experiment_id}",
+        )
+    return known.experiment_id
+
+
+def _cannot(uri: str, error: Exception) -> Exception:
+    named = VARIABLE if os.environ.get(VARIABLE) else "MLflow's database"
+    address, reason = (without_credentials(text) for text in (uri, str(error)))
+    if uri.startswith(("http://", "https://")):
+        return RunError(
+            f"MLflow at {address} does not answer; {named} names it; {_first_sentence(reason)}"
+        )
+    return UserError(
+        f"{address!r} cannot be opened ({_first_sentence(reason)})",
+        where=named,
+        rule="it is the address of an MLflow server, or sqlite:///FILE",
+        remedy=f"mend it, or unset {VARIABLE} to use state/mlflow.db" if named == VARIABLE else "",
+    )
+
+
+def _first_sentence(text: str) -> str:
+    """Of a library's message, which may go on for paragraphs."""
+    return " ".join(text.split()).partition(". ")[0][:200]

@@ -1,7 +1,9 @@
 """Runs in MLflow, made from files: one per retraining, below it one per variant and seed.
 
 A training run is keyed by what dvc.lock says of its stages, and by its seed. One that exists is
-linked, not made twice: after a repetition, after a plain `dvc repro`, after a restored cache.
+linked, not made twice: after a repetition, after a plain `dvc repro`, after a restored cache, and
+where another installation that shares the MLflow has made it. A retraining's run is always one's
+own.
 What shows pixels (report.html) or lists patients (predictions.parquet) is not copied.
 """
 
@@ -16,6 +18,7 @@ from keyslice.config import Workspace
 from keyslice.registry import client as mlflow_client
 from keyslice.registry import curves, tags, timings
 from keyslice.registry.installation import installation
+from keyslice.registry.owner import refuse_anothers
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,12 +48,18 @@ class Mirror:
     def begin(self, lock_hash: str | None = None) -> str:
         """The id of the retraining's run: that of the results `lock_hash`, else a new one.
 
+        Asked first of all, before anything is trained: whether its model may be registered.
+
         Runs that this installation left unfinished are ended: whoever wrote them is gone, since
         the caller holds the dataset (`keyslice.stages.running.only_retraining`).
+
+        Raises:
+            UserError: the dataset's model is another installation's.
         """
+        refuse_anothers(self.client, self.dataset, self.installation)
         for run in self._unfinished():
             self.client.set_terminated(run.info.run_id, "KILLED")
-        known = self._find(KIND="retraining", LOCK=lock_hash) if lock_hash else None
+        known = self._retraining(lock_hash) if lock_hash else None
         if known is not None:
             return known.info.run_id
         version = versioning.version(self.workspace, self.dataset) or "none"
@@ -111,7 +120,7 @@ class Mirror:
         lock_hash = versioning.lock_hash(self.workspace, self.dataset, variants)
         if lock_hash is None:
             raise versioning.DVCError(f"a stage of {self.dataset} is not in dvc.lock")
-        known = self._find(KIND="retraining", LOCK=lock_hash)
+        known = self._retraining(lock_hash)
         if known is not None and known.info.run_id == parent:
             return parent  # the hash is written last: this run is whole
         links: dict[str, str] = {}
@@ -137,8 +146,7 @@ class Mirror:
     def abandon(self, parent: str, finished: Iterable[str]) -> None:
         """End a retraining that failed: what its finished variants left is kept.
 
-        A `parent` that is whole already, of an earlier retraining or of another installation,
-        stays as it is.
+        A `parent` that is whole already, of an earlier retraining, stays as it is.
         """
         if any(run.info.run_id == parent for run in self._unfinished()):
             for variant in finished:
@@ -226,6 +234,10 @@ class Mirror:
         """Runs below `parent` that live mirroring opened and nothing has filled yet."""
         opened = self._unfinished(VARIANT=variant, SEED=str(seed))
         return [run for run in opened if run.data.tags["mlflow.parentRunId"] == parent]
+
+    def _retraining(self, lock_hash: str) -> "Run | None":
+        """This installation's run of these results, whole."""
+        return self._find(KIND="retraining", LOCK=lock_hash, INSTALLATION=self.installation)
 
     def _find(self, **values: str) -> "Run | None":
         found = self._search(tags.query(**values))

@@ -1,19 +1,21 @@
 """What is registered, and a registered model's package as files."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyslice.config import Workspace
-from keyslice.errors import UserError
+from keyslice.errors import UserError, without_credentials
 from keyslice.registry import package, tags
 from keyslice.registry.client import connect, exists, tracking_uri
-from keyslice.registry.register import CHALLENGER, PACKAGE
+from keyslice.registry.owner import CHALLENGER
+from keyslice.registry.register import PACKAGE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def models(workspace: Workspace) -> list[Model]:
         return []
     client = connect(workspace)
     listed: list[Model] = []
-    for registered in client.search_registered_models():
+    for registered in _registered(client):
         # Versions that are searched for carry no aliases.
         aliases: dict[int, list[str]] = {}
         for alias, number in client.get_registered_model(registered.name).aliases.items():
@@ -55,17 +57,14 @@ def download(workspace: Workspace, name: str, version: str = CHALLENGER) -> Path
         version: a number, or an alias with or without its @.
 
     Raises:
-        UserError: no such model or version; or what is stored is not what was registered.
+        UserError: no such model or version; or its package is not where it was stored, or is not
+            what was registered.
     """
     if not exists(workspace):
         raise _unknown(name, version)
     client = connect(workspace)
     found = _version(client, name, version.removeprefix("@"))
-    from mlflow.artifacts import download_artifacts
-
-    uri = client.get_model_version_download_uri(name, found.version)
-    folder = Path(download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri(workspace)))
-    folder = folder / "data" / PACKAGE
+    folder = _stored(client, workspace, found) / "data" / PACKAGE
     if package.digest(folder) != found.tags.get(tags.PACKAGE):
         raise UserError(
             "the stored package is not the one that was registered",
@@ -75,6 +74,33 @@ def download(workspace: Workspace, name: str, version: str = CHALLENGER) -> Path
         )
     package.check(folder)
     return folder
+
+
+def _registered(client: "MlflowClient") -> "Iterator[RegisteredModel]":
+    """All of them: MLflow gives them in pages."""
+    page = client.search_registered_models()
+    yield from page
+    while page.token:
+        page = client.search_registered_models(page_token=page.token)
+        yield from page
+
+
+def _stored(client: "MlflowClient", workspace: Workspace, version: "ModelVersion") -> Path:
+    """The folder of a version's artifacts."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    uri = client.get_model_version_download_uri(version.name, version.version)
+    try:
+        return Path(download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri(workspace)))
+    except (MlflowException, OSError):
+        raise UserError(
+            f"its package is not at {without_credentials(uri)}",
+            where=f"model {version.name} version {version.version}",
+            rule="MLflow notes the full path of what it stores",
+            remedy="move the workspace back to where the model was registered, or restore the "
+            "artifacts there",
+        ) from None
 
 
 def _version(client: "MlflowClient", name: str, version: str) -> "ModelVersion":

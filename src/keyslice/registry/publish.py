@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
-from keyslice.registry.client import exists, tracking_uri
+from keyslice.registry.client import exists, registry_uri, tracking_uri
 from keyslice.stages.running import only_retraining
 
 if TYPE_CHECKING:
@@ -18,14 +19,59 @@ def publish(workspace: Workspace, params: Params, dataset: str) -> "ModelVersion
     """Show a dataset's finished results in MLflow and register the candidate.
 
     Raises:
-        UserError: a stage of the dataset is not up to date, or another process retrains it.
+        UserError: the dataset is not ingested, a stage of it is not up to date, another process
+            retrains it, or its model is another installation's. Nothing has been written then.
     """
     with only_retraining(workspace, [dataset], "keyslice register"):
         from keyslice.registry.mirror import Mirror
 
-        lock_hash = versioning.lock_hash(workspace, dataset, params.variants)
-        parent = Mirror(workspace, dataset).begin(lock_hash)
-        return enter(workspace, params, dataset, record(workspace, params, dataset, parent))
+        check_current(workspace, params, dataset)
+        mirror = Mirror(workspace, dataset)
+        parent = mirror.begin(versioning.lock_hash(workspace, dataset, params.variants))
+        try:
+            run_id = record(workspace, params, dataset, parent)
+        except Exception:
+            mirror.abandon(parent, [])
+            raise
+        return enter(workspace, params, dataset, run_id)
+
+
+def check_current(workspace: Workspace, params: Params, dataset: str) -> None:
+    """Whether the results of a dataset are those of the tree as it is, whole.
+
+    Raises:
+        UserError: they are not.
+    """
+    version = versioning.version(workspace, dataset)
+    if version is None:
+        raise UserError(
+            f"dataset {dataset} is not ingested",
+            rule="a dataset is ingested, then retrained, then registered",
+            remedy=f"keyslice retrain {dataset}",
+        )
+    if versioning.lock_hash(workspace, dataset, params.variants) is None:
+        raise UserError(
+            f"not all stages of {dataset} have been run",
+            rule="results are registered as a whole",
+            remedy=f"keyslice retrain {dataset}, or dvc repro",
+        )
+    # DVC compares stages with files; that the version is that of the files is not among it.
+    if versioning.prepared_version(workspace, dataset) != version:
+        raise UserError(
+            f"version {version[:12]} is not that of the exams that were prepared",
+            where=f"data/exams/{dataset}.dvc",
+            rule="a model names the version that it was trained on; an ingestion may have been "
+            "cut off",
+            remedy=f"keyslice ingest {dataset}",
+        )
+    left = versioning.stale(workspace, [dataset])
+    if left:
+        raise UserError(
+            f"stage {left[0]} is not up to date with the files that it depends on",
+            where=dataset,
+            rule="only what the tree as it is now gives is recorded and registered",
+            remedy=f"keyslice retrain {dataset}, and leave the files alone while it runs",
+        )
 
 
 def record(workspace: Workspace, params: Params, dataset: str, parent: str) -> str:
@@ -36,15 +82,12 @@ def record(workspace: Workspace, params: Params, dataset: str, parent: str) -> s
     """
     from keyslice.registry.mirror import Mirror
 
-    left = versioning.stale(workspace, [dataset])
-    if left:
-        raise UserError(
-            f"stage {left[0]} is not up to date with the files that it depends on",
-            where=dataset,
-            rule="only what the tree as it is now gives is recorded and registered",
-            remedy=f"keyslice retrain {dataset}, and leave the files alone while it runs",
-        )
-    commit = versioning.run_commit(workspace, parent, f"Retraining of {dataset}\n\nRun {parent}")
+    commit = versioning.run_commit(
+        workspace,
+        parent,
+        f"Retraining of {dataset}\n\nRun {parent}",
+        check=lambda: check_current(workspace, params, dataset),
+    )
     return Mirror(workspace, dataset).complete(parent, params.variants, commit)
 
 
@@ -53,23 +96,34 @@ def enter(workspace: Workspace, params: Params, dataset: str, parent: str) -> "M
     from keyslice.registry.register import register
 
     made = register(workspace, params, dataset, parent)
-    note = _note(workspace, params, dataset)
-    files.write_text(workspace.state / "retrained" / f"{dataset}.json", json.dumps(note) + "\n")
+    note = _note(workspace, params, dataset) | {"version": int(made.version)}
+    files.write_text(_file(workspace, dataset), json.dumps(note) + "\n")
     return made
 
 
-def published(workspace: Workspace, params: Params, dataset: str) -> bool:
-    """Whether the results in dvc.lock were published, to the MLflow of now; imports no MLflow."""
-    file = workspace.state / "retrained" / f"{dataset}.json"
+def published(workspace: Workspace, params: Params, dataset: str) -> int | None:
+    """The version as which the results in dvc.lock were registered, in the MLflow of now.
+
+    None: they were not. From the note of it, so that no MLflow is imported: whether the version
+    has been deleted there since is not asked.
+    """
+    file = _file(workspace, dataset)
     if not (file.is_file() and exists(workspace)):
-        return False
+        return None
+    noted = json.loads(file.read_text(encoding="utf-8"))
+    version = noted.pop("version", None)
     note = _note(workspace, params, dataset)
-    return None not in note.values() and json.loads(file.read_text(encoding="utf-8")) == note
+    return version if note["lock_hash"] is not None and noted == note else None
 
 
-def _note(workspace: Workspace, params: Params, dataset: str) -> dict[str, str | None]:
+def _file(workspace: Workspace, dataset: str) -> Path:
+    return workspace.state / "retrained" / f"{dataset}.json"
+
+
+def _note(workspace: Workspace, params: Params, dataset: str) -> dict[str, Any]:
+    addresses = f"{tracking_uri(workspace)} {registry_uri(workspace)}"
     return {
         "lock_hash": versioning.lock_hash(workspace, dataset, params.variants),
         # Hashed: the address of a server may hold a password.
-        "registry": hashlib.sha256(tracking_uri(workspace).encode()).hexdigest(),
+        "registry": hashlib.sha256(addresses.encode()).hexdigest(),
     }

@@ -14,12 +14,12 @@ from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.registry import loader, package, tags
 from keyslice.registry.mirror import Mirror
+from keyslice.registry.owner import CHALLENGER, is_own, refuse_anothers
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
-CHALLENGER = "challenger"
 IDENTITY = "keyslice.identity"
 """sha256 over everything that decides what the version predicts and where it came from."""
 MODEL, PACKAGE = "model", "package"
@@ -39,10 +39,12 @@ def register(
         parent_run_id: of the retraining, mirrored completely.
 
     Raises:
-        UserError: there is no candidate, or no run of it below the parent.
+        UserError: there is no candidate, or no run of it below the parent, or the model is
+            another installation's.
     """
     mirror = Mirror(workspace, dataset)
     client = mirror.client
+    refuse_anothers(client, dataset, mirror.installation)
     candidate = _candidate(workspace, dataset)
     variant, seed = candidate["variant"], int(candidate["seed"])
     parent = client.get_run(parent_run_id).data.tags
@@ -56,7 +58,8 @@ def register(
         )
     hashes = _hashes(workspace, params, dataset, variant, seed)
     identity = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
-    known = client.search_model_versions(f"name = '{dataset}' and tag.`{IDENTITY}` = '{identity}'")
+    equal = client.search_model_versions(f"name = '{dataset}' and tag.`{IDENTITY}` = '{identity}'")
+    known = [version for version in equal if is_own(version, mirror.installation)]
     if known:
         client.set_registered_model_alias(dataset, CHALLENGER, known[0].version)
         return known[0]
@@ -69,20 +72,22 @@ def register(
         made = Path(folder) / PACKAGE
         package.build(workspace, params, dataset, variant, seed, made, provenance)
         _save(made, Path(folder) / MODEL, _signature(params.dataset(dataset).classes))
-        # A folder of its own: another version may come from the same run.
+        # A folder of its own: another version may come from the same run. And not the training's
+        # run, which may be another installation's.
         place = f"{MODEL}-{identity[:12]}"
         digest = package.digest(made)
-        client.log_artifacts(run_id, str(Path(folder) / MODEL), place)
+        client.log_artifacts(parent_run_id, str(Path(folder) / MODEL), place)
     if not client.search_registered_models(f"name = '{dataset}'"):
         classes = ", ".join(params.dataset(dataset).classes)
         client.create_registered_model(dataset, description=f"Classifies exams: {classes}.")
     runs = {"keyslice.retraining_run": parent_run_id, "keyslice.training_run": run_id}
     figures = {"keyslice.validation_auc": str(candidate["validation_auc"])}
+    own = {tags.PACKAGE: digest, tags.INSTALLATION: mirror.installation}
     made = client.create_model_version(
         dataset,
-        source=f"{client.get_run(run_id).info.artifact_uri}/{place}",
-        run_id=run_id,
-        tags=provenance | runs | figures | {tags.PACKAGE: digest},
+        source=f"{client.get_run(parent_run_id).info.artifact_uri}/{place}",
+        run_id=parent_run_id,
+        tags=provenance | runs | figures | own,
         description=candidate["reason"],
     )
     client.set_registered_model_alias(dataset, CHALLENGER, made.version)

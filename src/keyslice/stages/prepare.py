@@ -170,7 +170,7 @@ def _load(folder: Path, exam_id: str, sha256: str) -> np.ndarray:
         f"exam {exam_id} {fault}",
         where=str(folder),
         rule="the manifest names every exam with its hash",
-        remedy=f"dvc checkout {folder.name}.dvc there, to have it as it was",
+        remedy=f"keyslice ingest {folder.name} stores it again, or says what else helps",
     )
 
 

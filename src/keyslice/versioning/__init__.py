@@ -10,7 +10,7 @@ from keyslice.versioning.dvc import (
     stale,
 )
 from keyslice.versioning.git import run_commit
-from keyslice.versioning.lock import lock_hash, stage_hash, stage_names, version
+from keyslice.versioning.lock import lock_hash, prepared_version, stage_hash, stage_names, version
 from keyslice.versioning.processes import ChildrenEndedError, children, end_orphans, run
 from keyslice.versioning.recovery import recover
 
@@ -23,6 +23,7 @@ __all__ = [
     "dataset_of",
     "end_orphans",
     "lock_hash",
+    "prepared_version",
     "record_version",
     "recover",
     "reproduce",

@@ -63,7 +63,6 @@ def reproduce(
     workspace: Workspace,
     stage: str,
     *,
-    on_start: Callable[[], None] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Bring one stage up to date, and only that one.
@@ -71,8 +70,7 @@ def reproduce(
     Its output goes to state/logs/<stage>.log. The stage and all that it started end with this
     call, also when the call is left by an exception.
 
-    `on_start` is called when the stage's command begins (not if there is nothing to run), `on_line`
-    with each line of output.
+    `on_line` is called with each line of output.
 
     Raises:
         UserError: the stage said that its user made a mistake (exit code 2); its own words.
@@ -83,10 +81,8 @@ def reproduce(
 
     def read(line: str) -> None:
         nonlocal outcome
-        if line.startswith("> ") and outcome != "ran":
+        if line.startswith("> "):
             outcome = "ran"
-            if on_start is not None:
-                on_start()
         elif line == f"Stage '{stage}' is cached - skipping run, checking out outputs":
             outcome = "restored"
         if on_line is not None:
@@ -102,6 +98,8 @@ def reproduce(
 
 def stale(workspace: Workspace, datasets: Iterable[str]) -> list[str]:
     """Names of the datasets' stages that are not up to date, in the order of their names.
+
+    A dataset that is not ingested has none.
 
     The list of datasets that DVC's graph is made from is brought in line with params.yaml first.
 

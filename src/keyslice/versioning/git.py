@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from keyslice.config import Workspace
@@ -20,9 +20,8 @@ RUN_FILES = (
     "requirements.lock",
     "data/datasets.yaml",
     "data/exams/*.dvc",
-    "src",
-    "flows",
 )
+RUN_FOLDERS = ("src", "flows")
 """What is a run's own where git does not track it yet. Anything else that lies in the workspace may
 be an exam or a table with patient ids, and a commit is pushed."""
 RUNS = "refs/keyslice/runs"
@@ -36,12 +35,17 @@ _IDENTITY = {
 }
 
 
-def run_commit(workspace: Workspace, run_id: str, message: str) -> str:
-    """Write the tree as it is (tracked files, and untracked ones that git does not ignore) as the
-    commit refs/keyslice/runs/<run_id>; returns its sha.
+def run_commit(
+    workspace: Workspace, run_id: str, message: str, *, check: Callable[[], None] = lambda: None
+) -> str:
+    """Write the tree as it is (tracked files, RUN_FILES, and what git does not ignore in
+    RUN_FOLDERS) as the commit refs/keyslice/runs/<run_id>; returns its sha.
 
     Branch, HEAD, index and working tree stay as they are. The parent is HEAD where there is one.
     A run has one commit: asked again, the first one is returned.
+
+    `check` is called when the tree has been read and nothing refers to it yet: what it finds right
+    then was so in the commit. What it raises leaves no commit.
 
     Raises:
         UserError: the workspace is no git repository, or git cannot read its tree.
@@ -50,6 +54,7 @@ def run_commit(workspace: Workspace, run_id: str, message: str) -> str:
     _git(root, "check-ref-format", ref)
     known = _revision(root, ref)
     if known:
+        check()
         return known
     head = _revision(root, "HEAD")
     current = root / _git(root, "rev-parse", "--git-path", "index")
@@ -61,12 +66,16 @@ def run_commit(workspace: Workspace, run_id: str, message: str) -> str:
             shutil.copy2(current, index)
         own = {"GIT_INDEX_FILE": str(index)}
         _git(root, "add", "--update", ":/", environment=own)
-        found = [path for pattern in RUN_FILES for path in sorted(root.glob(pattern))]
-        if found:
-            _git(root, "add", "--", *map(str, found), environment=own)
+        named = [path for pattern in RUN_FILES for path in sorted(root.glob(pattern))]
+        if named:  # also where a person's own settings have git ignore every *.lock
+            _git(root, "add", "--force", "--", *map(str, named), environment=own)
+        folders = [name for name in RUN_FOLDERS if (root / name).exists()]
+        if folders:
+            _git(root, "add", "--", *folders, environment=own)
         tree = _git(root, "write-tree", environment=own)
     parent = ["-p", head] if head else []
     commit = _git(root, "commit-tree", tree, *parent, "-m", message, environment=_IDENTITY)
+    check()
     _git(root, "update-ref", ref, commit, "")  # "": fails if another run has written it meanwhile
     return commit
 

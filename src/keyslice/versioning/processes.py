@@ -148,13 +148,17 @@ def end_orphans(root: Path) -> int:
     A group outlives an owner that had no time to end it, and would go on writing.
     """
     ended = 0
-    for note in sorted((root / CHILDREN).glob("*.json")):
-        entry = json.loads(note.read_text(encoding="utf-8"))
-        if alive(entry["owner"]) is not None:
+    # Not the hidden files: a kill leaves them half-written.
+    for note in sorted((root / CHILDREN).glob("[!.]*.json")):
+        try:
+            entry = json.loads(note.read_text(encoding="utf-8"))
+            child, owner, group = entry["child"], entry["owner"], int(entry["child"]["pid"])
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            continue  # its owner has just removed it; or a full disk cut it
+        if alive(owner) is not None:
             continue
-        group = int(entry["child"]["pid"])
         # A number is not given anew while its group has members: only a new leader is a stranger.
-        if alive(entry["child"]) is not None or not psutil.pid_exists(group):
+        if alive(child) is not None or not psutil.pid_exists(group):
             ended += _alive(group)
             _end(group)
         note.unlink(missing_ok=True)

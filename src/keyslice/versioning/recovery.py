@@ -1,6 +1,10 @@
 """What a killed run leaves behind and the next one clears away: processes, and DVC's locks."""
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,8 +21,26 @@ def recover(workspace: Workspace) -> bool:
         Whether there was anything to do.
     """
     ended = end_orphans(workspace.root)
-    lifted = _lift_dead_locks(workspace)
+    with _guarded(workspace.root / ".dvc" / "tmp" / "rwlock.lock") as held:
+        lifted = held and _lift_dead_locks(workspace)
     return bool(ended) or lifted
+
+
+@contextmanager
+def _guarded(file: Path) -> Iterator[bool]:
+    """Hold the lock under which DVC edits its notes, if it is free; whether it is held.
+
+    It is the operating system's lock on that file. The file is not created: DVC never removes it,
+    and where it is missing there are no notes, or DVC has been set to locks of another kind.
+    """
+    with ExitStack() as opened:  # closing the file lifts the lock
+        try:
+            guard = opened.enter_context(file.open("r+"))
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except (FileNotFoundError, BlockingIOError):
+            held = False
+        yield held
 
 
 def _lift_dead_locks(workspace: Workspace) -> bool:

@@ -1,0 +1,75 @@
+"""The stored exams: each is looked at before it is made part of a version.
+
+A file that has the size and the time of change which were noted is as it was; any other is read
+and compared with the manifest's hash. So an ingestion without news costs one `stat` an exam.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from keyslice.errors import UserError
+from keyslice.exams.exam import Exam, exam_path, save
+from keyslice.exams.source import file_state
+
+
+class Stored:
+    """The exams in a dataset's folder.
+
+    Args:
+        folder: that holds them.
+        rows: the manifest's, by exam id.
+        noted: size in bytes and time of change in nanoseconds of each file that was in order.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        rows: Mapping[str, Mapping[str, Any]],
+        noted: Mapping[str, tuple[int, int]],
+    ) -> None:
+        self.states: dict[str, tuple[int, int]] = {}
+        """Those found or made in order so far."""
+        self._folder, self._rows, self._noted = folder, rows, noted
+        self._written: dict[str, str] = {}
+
+    def whole(self, exam: str) -> bool:
+        """Whether this exam of the manifest, or one written by now, lies there as it was."""
+        if exam in self.states:
+            return True
+        path = exam_path(self._folder, exam)
+        if exam not in self._rows or not path.is_file():
+            return False
+        state = file_state(path.stat())
+        if state != self._noted.get(exam) and _sha256(path) != self._rows[exam]["sha256"]:
+            return False
+        self.states[exam] = state
+        return True
+
+    def put(self, name: str, exam: Exam) -> str:
+        """Store an exam under its id unless it is there whole; returns the file's SHA-256."""
+        if not self.whole(name):
+            path = exam_path(self._folder, name)
+            save(exam, path)
+            self.states[name] = file_state(path.stat())
+            self._written[name] = _sha256(path)
+        return self._written.get(name) or self._rows[name]["sha256"]
+
+    def check(self, exams: Iterable[str]) -> None:
+        """Raises UserError: one of these exams is not as it was ingested."""
+        for exam in exams:
+            if not self.whole(exam):
+                there = exam_path(self._folder, exam).is_file()
+                raise UserError(
+                    f"exam {exam} {'is not the one that was ingested' if there else 'is missing'}",
+                    where="/".join(self._folder.parts[-3:]),
+                    rule="a version is made of the exams that its manifest names; the source does "
+                    "not offer this one any more",
+                    remedy=f"dvc checkout --force data/exams/{self._folder.name}.dvc",
+                )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
