@@ -281,6 +281,15 @@ def test_a_writing_cut_off_is_completed_by_the_next(dataset):
     assert dataset.files() == undisturbed
 
 
+def test_other_code_or_another_decoder_changes_what_the_store_is_known_by(dataset, monkeypatch):
+    dataset.add(_random(0, 5, 20, 20))
+    dataset.write()
+    before = (dataset.out / "store.json").read_bytes()
+    monkeypatch.setattr("PIL.__version__", "another")
+    dataset.write()
+    assert (dataset.out / "store.json").read_bytes() != before
+
+
 def test_an_altered_exam_is_refused(dataset):
     exam = dataset.add(_random(0, 3, 8, 8))
     save(Exam(_random(1, 3, 8, 8)), exam_path(dataset.folder, exam))

@@ -105,6 +105,9 @@ def write_store(
         "settings": settings.model_dump(mode="json"),
         "empty": EMPTY,
         "manifest_sha256": manifest_sha256,
+        # Their names hold a hash of what they were made from, code included: what is keyed by this
+        # file is keyed by the pixels.
+        "shards": sorted(batches),
     }
     files.write_text(out / "store.json", json.dumps(about, indent=2) + "\n")
 
