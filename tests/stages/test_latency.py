@@ -29,8 +29,10 @@ def workspace(tmp_path: Path) -> Workspace:
     for variant in PARAMS.variants:
         folder = workspace.models("spots", variant)
         (folder / "seed-0").mkdir(parents=True)
-        (folder / "settings.json").write_text('{"weights": {"source": ""}}')
-        network, _ = build.fresh(PARAMS.stage("spots", variant), seed=0)
+        settings = PARAMS.stage("spots", variant)
+        written = settings.model_dump(mode="json") | {"weights": {"source": ""}}
+        (folder / "settings.json").write_text(json.dumps(written))
+        network, _ = build.fresh(settings, seed=0)
         build.save(network, folder / "seed-0" / "model.safetensors")
     return workspace
 

@@ -63,4 +63,10 @@ def _lift_dead_locks(workspace: Workspace) -> bool:
 
 
 def _lives(who: dict[str, Any]) -> bool:
-    return not who or psutil.pid_exists(who["pid"])
+    if not who:
+        return True
+    try:
+        # One that has ended may keep its number until its new parent takes note of it.
+        return psutil.Process(who["pid"]).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
