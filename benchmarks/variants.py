@@ -24,7 +24,7 @@ def network(sampler: str, keep: float, size: int) -> FrameClassifier:
         train=Train(),
         evaluate=Evaluate(),
     )
-    model, _ = build.fresh(settings, seed=0)
+    model = build.fresh(settings, seed=0)
     return model.eval()
 
 

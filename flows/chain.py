@@ -4,7 +4,6 @@ DVC knows the order of the stages and what is up to date; the flow decides what 
 still goes on when a part has failed, and tells MLflow.
 """
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,9 +14,7 @@ from prefect.client.schemas.objects import State
 from flows import tasks
 from keyslice import versioning
 from keyslice.errors import RunError
-from keyslice.registry import timings
-
-_log = logging.getLogger(__name__)
+from keyslice.registry import publish, timings
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def _chain(root: str, dataset: str) -> Retrained:
     variants = to_train(stale, dataset, params.variants)
     parent = tasks.begin(root, dataset, current=not stale)
     finished = [variant for variant in params.variants if variant not in variants]
-    try:
+    with publish.abandoned_on_error(lambda: tasks.abandon(root, dataset, parent, finished)):
         failures = _variants(root, dataset, variants, parent)
         finished += [variant for variant in variants if variant not in failures]
         if failures:
@@ -98,9 +95,6 @@ def _chain(root: str, dataset: str) -> Retrained:
         if any(timings.current(workspace, dataset, v) is None for v in params.variants):
             tasks.latency(root, dataset)
         run_id = tasks.record(root, dataset, parent)
-    except Exception:
-        _abandon(root, dataset, parent, finished)
-        raise
     number = tasks.register(root, dataset, run_id)
     create_markdown_artifact(
         (workspace.comparison(dataset) / "comparison.md").read_text(encoding="utf-8"),
@@ -108,14 +102,6 @@ def _chain(root: str, dataset: str) -> Retrained:
         description=f"{dataset}, dataset version {version}, model version {number}",
     )
     return Retrained(dataset, version, run_id, number)
-
-
-def _abandon(root: str, dataset: str, parent: str, finished: list[str]) -> None:
-    """End the retraining's run; where that fails too, the first failure is the one to be told."""
-    try:
-        tasks.abandon(root, dataset, parent, finished)
-    except Exception:  # the next retraining ends the run
-        _log.warning("the run of %s in MLflow could not be ended", dataset, exc_info=True)
 
 
 def _variants(

@@ -38,6 +38,29 @@ from keyslice.config import (  # noqa: E402
 TINY_BACKBONE = "test_resnet"  # timm's smallest: a whole network in half a megabyte
 
 
+SMALLEST_PARAMS = """
+datasets: {%s}
+variants: {full: {sampler: full}}
+prepare: {}
+backbone: {}
+model: {}
+train: {}
+evaluate: {}
+compare: {references: [full]}
+"""
+
+
+@pytest.fixture
+def folder_params(tmp_path: Path) -> Callable[..., None]:
+    """`folder_params("a", "b")`: tmp_path/params.yaml with these datasets, of source folder."""
+
+    def write(*datasets: str) -> None:
+        listed = ", ".join(f"{n}: {{source: folder, classes: [healthy, lesion]}}" for n in datasets)
+        (tmp_path / "params.yaml").write_text(SMALLEST_PARAMS % listed)
+
+    return write
+
+
 @pytest.fixture
 def stage_settings() -> Callable[..., StageSettings]:
     """`stage_settings("das", keep=0.5, epochs=2, …)`: a variant with a tiny backbone."""

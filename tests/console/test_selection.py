@@ -4,23 +4,10 @@ from keyslice.config import Workspace, load
 from keyslice.console.selection import chosen
 from keyslice.errors import UserError
 
-PARAMS = """
-datasets:
-  a: {source: folder, classes: [healthy, lesion]}
-  b: {source: folder, classes: [healthy, lesion]}
-variants: {full: {sampler: full}}
-prepare: {}
-backbone: {}
-model: {}
-train: {}
-evaluate: {}
-compare: {references: [full]}
-"""
-
 
 @pytest.fixture
-def workspace(tmp_path) -> Workspace:
-    (tmp_path / "params.yaml").write_text(PARAMS)
+def workspace(tmp_path, folder_params) -> Workspace:
+    folder_params("a", "b")
     return Workspace(tmp_path)
 
 

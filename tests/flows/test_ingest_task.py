@@ -5,22 +5,11 @@ import pytest
 from flows import tasks
 from keyslice.errors import RunError, UserError
 
-PARAMS = """
-datasets: {tiny: {source: folder, classes: [healthy, lesion]}}
-variants: {full: {sampler: full}}
-prepare: {}
-backbone: {}
-model: {}
-train: {}
-evaluate: {}
-compare: {references: [full]}
-"""
-
 
 @pytest.fixture
-def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder_params):
     """`fails(error)`: the task's error where the ingestion ends with `error`."""
-    (tmp_path / "params.yaml").write_text(PARAMS)
+    folder_params("tiny")
 
     def run(error: Exception) -> Exception:
         def broken(*_: object) -> None:

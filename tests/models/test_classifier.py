@@ -20,7 +20,7 @@ def _exams(*lengths: int, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_prediction_does_not_depend_on_the_batch_or_its_padding(stage_settings, sampler):
-    model, _ = build.fresh(stage_settings(sampler), seed=1)
+    model = build.fresh(stage_settings(sampler), seed=1)
     model.eval()
     frames, lengths = _exams(9, 4, 6)
     with torch.inference_mode():
@@ -34,7 +34,7 @@ def test_a_prediction_does_not_depend_on_the_batch_or_its_padding(stage_settings
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_parameter_learns(stage_settings, sampler):
-    model, _ = build.fresh(stage_settings(sampler), seed=1)
+    model = build.fresh(stage_settings(sampler), seed=1)
     model.train()
     frames, lengths = _exams(9, 4, 6, 9)
     output = model(frames, lengths, torch.Generator().manual_seed(0))
@@ -48,7 +48,7 @@ def test_every_parameter_learns(stage_settings, sampler):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_frames_that_were_not_kept_do_not_reach_the_scores(stage_settings, sampler, monkeypatch):
-    model, _ = build.fresh(stage_settings(sampler), seed=1)
+    model = build.fresh(stage_settings(sampler), seed=1)
     model.eval()
     frames, lengths = _exams(9, 4, 6)
     with torch.inference_mode():
@@ -71,7 +71,7 @@ def _hold(monkeypatch, selection):
 
 
 def test_chunks_change_nothing(stage_settings):
-    model, _ = build.fresh(stage_settings("uniform"), seed=1)
+    model = build.fresh(stage_settings("uniform"), seed=1)
     model.eval()
     frames, lengths = _exams(9, 9)
     with torch.inference_mode():
@@ -85,9 +85,9 @@ def test_the_same_seed_builds_the_same_network_and_leaves_the_global_generator_a
     stage_settings,
 ):
     before = torch.get_rng_state()
-    first, _ = build.fresh(stage_settings("das"), seed=5)
-    second, _ = build.fresh(stage_settings("das"), seed=5)
-    other, _ = build.fresh(stage_settings("das"), seed=6)
+    first = build.fresh(stage_settings("das"), seed=5)
+    second = build.fresh(stage_settings("das"), seed=5)
+    other = build.fresh(stage_settings("das"), seed=6)
     assert torch.equal(before, torch.get_rng_state())
     assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
     assert not all(map(torch.equal, first.state_dict().values(), other.state_dict().values()))
@@ -95,7 +95,7 @@ def test_the_same_seed_builds_the_same_network_and_leaves_the_global_generator_a
 
 def test_a_saved_network_predicts_the_same(stage_settings, tmp_path):
     settings = stage_settings("das")
-    model, _ = build.fresh(settings, seed=1)
+    model = build.fresh(settings, seed=1)
     model.eval()
     build.save(model, tmp_path / "m.safetensors")
     frames, lengths = _exams(9, 4)
@@ -106,7 +106,7 @@ def test_a_saved_network_predicts_the_same(stage_settings, tmp_path):
 
 
 def test_the_last_prefix_is_the_whole_exam(stage_settings):
-    model, _ = build.fresh(stage_settings("adps"), seed=1)
+    model = build.fresh(stage_settings("adps"), seed=1)
     model.train()
     model.head[2].p = 0.0
     frames, lengths = _exams(8, 8)
@@ -115,7 +115,7 @@ def test_the_last_prefix_is_the_whole_exam(stage_settings):
 
 
 def test_choosing_leaves_the_batchnorm_statistics_alone(stage_settings):
-    model, _ = build.fresh(stage_settings("adps"), seed=1)
+    model = build.fresh(stage_settings("adps"), seed=1)
     model.train()
     before = {k: v.clone() for k, v in model.backbone.named_buffers()}
     model._encode_for_choice(_exams(4)[0][0])

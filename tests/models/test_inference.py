@@ -10,15 +10,15 @@ def _exam(length: int) -> torch.Tensor:
 
 
 def test_cost_is_that_of_the_kept_frames(stage_settings):
-    full, _ = build.fresh(stage_settings("full"), seed=0)
-    half, _ = build.fresh(stage_settings("uniform", keep=0.5), seed=0)
+    full = build.fresh(stage_settings("full"), seed=0)
+    half = build.fresh(stage_settings("uniform", keep=0.5), seed=0)
     full.eval(), half.eval()
     ratio = multiply_accumulates(half, _exam(12)) / multiply_accumulates(full, _exam(12))
     assert 0.5 <= ratio < 0.501  # the classifier's share is the same for both
 
 
 def test_the_count_is_that_of_a_known_convolution(stage_settings):
-    model, _ = build.fresh(stage_settings("full"), seed=0)
+    model = build.fresh(stage_settings("full"), seed=0)
     model.eval()
     # 3 → 4 channels, 3×3 kernel, stride 2: 16×16 outputs of 32×32 frames; the rest is constant.
     model.backbone = Encoder()
@@ -38,7 +38,7 @@ class Encoder(torch.nn.Module):
 
 
 def test_an_exams_output_lists_only_its_own_frames(stage_settings):
-    model, _ = build.fresh(stage_settings("das", keep=0.5), seed=0)
+    model = build.fresh(stage_settings("das", keep=0.5), seed=0)
     model.eval()
     frames = torch.cat([_exam(8), _exam(8)])
     first, second = infer(model, frames, torch.tensor([8, 4]), ["a", "b"], seed=0)

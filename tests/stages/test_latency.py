@@ -32,7 +32,7 @@ def workspace(tmp_path: Path) -> Workspace:
         settings = PARAMS.stage("spots", variant)
         written = settings.model_dump(mode="json") | {"weights": {"source": ""}}
         (folder / "settings.json").write_text(json.dumps(written))
-        network, _ = build.fresh(settings, seed=0)
+        network = build.fresh(settings, seed=0)
         build.save(network, folder / "seed-0" / "model.safetensors")
     return workspace
 

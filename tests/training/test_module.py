@@ -57,7 +57,7 @@ def test_class_weights_are_inverse_to_frequency_and_1_on_average():
 @pytest.mark.parametrize(("sampler", "rate"), [("dps", 1e-2), ("das", 5e-4)])
 def test_the_sampler_has_its_own_learning_rate(stage_settings, sampler, rate):
     settings = stage_settings(sampler, learning_rate=1e-3, sampler_learning_rate=5e-4)
-    model, _ = build.fresh(settings, 0)
+    model = build.fresh(settings, 0)
     module = FitModule(model, settings.train, seed=0, classes=2)
     rest, own = module.configure_optimizers().param_groups
     assert own["lr"] == pytest.approx(rate)
@@ -80,7 +80,7 @@ def test_class_weights_reach_the_training_loss(stage_settings):
     batch, losses = _batch([0, 0, 0, 1]), []
     for weights in (None, torch.tensor([1.0, 1.0]), torch.tensor([0.2, 5.0])):
         settings = stage_settings("full")
-        model, _ = build.fresh(settings, 0)
+        model = build.fresh(settings, 0)
         module = FitModule(model.eval(), settings.train, seed=0, classes=2, class_weights=weights)
         losses.append(module.training_step(batch).detach())
         module.validation_step(batch)
@@ -92,7 +92,7 @@ def test_class_weights_reach_the_validation_loss(stage_settings):
     settings = stage_settings("full")
     weights = torch.tensor([1.0, 3.0])
     module = FitModule(
-        build.fresh(settings, 0)[0], settings.train, seed=0, classes=2, class_weights=weights
+        build.fresh(settings, 0), settings.train, seed=0, classes=2, class_weights=weights
     )
     losses, labels = torch.tensor([1.0, 2.0]), torch.tensor([0, 1])
     torch.testing.assert_close(module._weighted(losses, labels), torch.tensor(7 / 4))
@@ -100,7 +100,7 @@ def test_class_weights_reach_the_validation_loss(stage_settings):
 
 def test_weight_decay_reaches_the_optimiser(stage_settings):
     settings = stage_settings("das", weight_decay=0.01)
-    module = FitModule(build.fresh(settings, 0)[0], settings.train, seed=0, classes=2)
+    module = FitModule(build.fresh(settings, 0), settings.train, seed=0, classes=2)
     assert {group["weight_decay"] for group in module.configure_optimizers().param_groups} == {0.01}
 
 
@@ -109,7 +109,7 @@ def test_adps_scores_all_prefixes_only_where_the_steps_are_averaged(stage_settin
     batch = _batch([0, 1, 0, 1])
     for average in (True, False):
         own = settings.sampler_settings.model_copy(update={"average_steps": average})
-        model, _ = build.fresh(settings.model_copy(update={"sampler_settings": own}), 0)
+        model = build.fresh(settings.model_copy(update={"sampler_settings": own}), 0)
         output = model.train()(batch.frames, batch.lengths, torch.Generator())
         assert (output.prefix_logits is not None) is average
 
@@ -119,7 +119,7 @@ def test_dropout_and_noise_change_with_the_epoch_and_the_seed(stage_settings, mo
     draws = set()
     with torch.random.fork_rng():
         for seed, epoch in ((0, 0), (0, 1), (1, 0)):
-            module = FitModule(build.fresh(settings, 0)[0], settings.train, seed=seed, classes=2)
+            module = FitModule(build.fresh(settings, 0), settings.train, seed=seed, classes=2)
             monkeypatch.setattr(FitModule, "current_epoch", epoch)
             module.on_train_epoch_start()
             draws.add((torch.rand(1).item(), torch.rand(1, generator=module.noise).item()))

@@ -53,10 +53,10 @@ def counts(workspace: Workspace, name: str) -> dict[str, int]:
     file = workspace.manifest(name)
     if not file.is_file():
         return {"exams": 0, "patients": 0, "quarantined": 0}
-    table = manifest.read(file)
+    patients = manifest.read_patients(file)
     return {
-        "exams": len(table),
-        "patients": int(table.loc[table["patient"] != UNKNOWN, "patient"].nunique()),
+        "exams": len(patients),
+        "patients": len(set(patients) - {UNKNOWN}),
         "quarantined": len(quarantine.read(workspace.quarantine(name))),
     }
 

@@ -151,6 +151,12 @@ def read_splits(path: Path) -> dict[str, str]:
         return {group(exam, patient): split for exam, patient, split in rows}
 
 
+def read_patients(path: Path) -> list[str]:
+    """The patient of each exam, `UNKNOWN` where a public set names none."""
+    with _reading(path):
+        return pq.read_table(path, columns=["patient"])["patient"].to_pylist()
+
+
 def read_identity(path: Path) -> dict[str, Any]:
     """The settings that said what the dataset is made of."""
     with _reading(path):

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from keyslice.config import StageSettings
 from keyslice.models import backbone as backbones
-from keyslice.models.backbone import Backbone, WeightsOrigin
+from keyslice.models.backbone import Backbone
 from keyslice.models.classifier import FrameClassifier, chunk_frames
 from keyslice.samplers import build as build_sampler
 
@@ -32,7 +32,7 @@ def assemble(settings: StageSettings, backbone: Backbone) -> FrameClassifier:
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def fresh(settings: StageSettings, seed: int) -> tuple[FrameClassifier, WeightsOrigin]:
+def fresh(settings: StageSettings, seed: int) -> FrameClassifier:
     """An untrained network; its initial values follow from the seed alone.
 
     Raises:
@@ -40,8 +40,8 @@ def fresh(settings: StageSettings, seed: int) -> tuple[FrameClassifier, WeightsO
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder, origin = backbones.build(settings.backbone, settings.prepare.image_size)
-        return assemble(settings, encoder), origin
+        encoder, _ = backbones.build(settings.backbone, settings.prepare.image_size)
+        return assemble(settings, encoder)
 
 
 def save(model: FrameClassifier, file: Path) -> None:

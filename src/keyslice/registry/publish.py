@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,8 @@ from keyslice.stages.running import only_retraining
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+
+_log = logging.getLogger(__name__)
 
 
 def publish(workspace: Workspace, params: Params, dataset: str) -> "ModelVersion":
@@ -28,12 +33,25 @@ def publish(workspace: Workspace, params: Params, dataset: str) -> "ModelVersion
         check_current(workspace, params, dataset)
         mirror = Mirror(workspace, dataset)
         parent = mirror.begin(versioning.lock_hash(workspace, dataset, params.variants))
-        try:
+        with abandoned_on_error(lambda: mirror.abandon(parent, [])):
             run_id = record(workspace, params, dataset, parent)
-        except Exception:
-            mirror.abandon(parent, [])
-            raise
         return enter(workspace, params, dataset, run_id)
+
+
+@contextmanager
+def abandoned_on_error(abandon: Callable[[], None]) -> Iterator[None]:
+    """Call `abandon` where the block fails; of two failures the block's is the one to be told.
+
+    An interruption waits for no server: the next retraining ends what it left (`Mirror.begin`).
+    """
+    try:
+        yield
+    except Exception:
+        try:
+            abandon()
+        except Exception:
+            _log.warning("a retraining's run in MLflow could not be ended", exc_info=True)
+        raise
 
 
 def check_current(workspace: Workspace, params: Params, dataset: str) -> None:

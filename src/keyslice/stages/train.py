@@ -12,6 +12,7 @@ import keyslice
 from keyslice import files
 from keyslice.config import Params, StageSettings, Workspace
 from keyslice.models import backbone
+from keyslice.models.backbone import WeightsOrigin
 from keyslice.prepared import PreparedStore
 from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
@@ -38,13 +39,12 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
             Exams(store, split, settings.classes) for split in ("train", "validation")
         )
         home = workspace.checkpoints(dataset, variant)
-        folder = home / inputs_hash(settings, workspace.prepared(dataset))
-        origins = [
+        _, origin = backbone.build(settings.backbone, settings.prepare.image_size)
+        folder = home / inputs_hash(settings, prepared, origin)
+        for seed in settings.train.seeds:
             fit_seed(settings, learned, validation, seed, folder / f"seed-{seed}")
-            for seed in settings.train.seeds
-        ]
         description = settings.model_dump(mode="json") | {
-            "weights": {"source": origins[0].source, "sha256": origins[0].sha256},
+            "weights": {"source": origin.source, "sha256": origin.sha256},
             "dataset_manifest": store.manifest_sha256,
             "device": device(settings.train),
             "keyslice": keyslice.__version__,
@@ -57,16 +57,11 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
         shutil.rmtree(home)
 
 
-def inputs_hash(settings: StageSettings, prepared: Path) -> str:
-    """Of all that a checkpoint depends on: settings, device, exams, starting weights and code.
-
-    Raises:
-        UserError: the weights cannot be had.
-    """
+def inputs_hash(settings: StageSettings, prepared: Path, weights: WeightsOrigin) -> str:
+    """Of all that a checkpoint depends on: settings, device, exams, starting weights and code."""
     digest = hashlib.sha256(settings.model_dump_json().encode())
     digest.update(device(settings.train).encode())
     digest.update((prepared / "store.json").read_bytes())
-    _, weights = backbone.build(settings.backbone, settings.prepare.image_size)
     digest.update(repr(weights).encode())
     for library in ("torch", "timm", "lightning"):
         digest.update(f"{library} {version(library)}".encode())

@@ -18,7 +18,6 @@ from keyslice import files
 from keyslice.config import StageSettings, Train
 from keyslice.errors import UserError
 from keyslice.models import build
-from keyslice.models.backbone import WeightsOrigin
 from keyslice.models.seeding import derive
 from keyslice.samplers import monitors
 from keyslice.training.batches import Exams, training_loader, validation_loader
@@ -28,7 +27,7 @@ from keyslice.training.trainer import BEST, LAST, checkpoints, early_stopping, r
 
 def fit_seed(
     settings: StageSettings, train: Exams, validation: Exams, seed: int, folder: Path
-) -> WeightsOrigin:
+) -> None:
     """Train one network and leave model.safetensors, history.csv and summary.json in `folder`.
 
     A folder with a summary is complete and left alone; one with checkpoints is resumed.
@@ -40,10 +39,10 @@ def fit_seed(
         seed: of initial values, order, dropout and noise.
         folder: below `state/checkpoints/<hash of inputs>`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    model, origin = build.fresh(settings, seed)
     if (folder / "summary.json").is_file():
-        return origin
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    model = build.fresh(settings, seed)
     weights = None
     if settings.train.balance_classes:
         weights = class_weights(torch.from_numpy(train.labels), len(settings.classes))
@@ -69,7 +68,6 @@ def fit_seed(
                 weights_only=True,
             )
     _finish(settings, module, folder)
-    return origin
 
 
 def stopped(history: list[dict[str, float]], settings: Train) -> bool:
@@ -108,9 +106,14 @@ def _readable(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return _checkpoint(file)
     except Exception:  # whatever torch makes of torn bytes
         return None
+
+
+def _checkpoint(file: Path) -> dict[str, Any]:
+    """What Lightning wrote. Only tensors and plain values are read from it, no pickled object."""
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 class _EpochLine(Callback):
@@ -150,8 +153,7 @@ def _finish(settings: StageSettings, module: FitModule, folder: Path) -> None:
             rule="training must converge",
             remedy="lower train.learning_rate",
         )
-    checkpoint = torch.load(folder / f"{BEST}.ckpt", map_location="cpu", weights_only=True)
-    module.load_state_dict(checkpoint["state_dict"])
+    module.load_state_dict(_checkpoint(folder / f"{BEST}.ckpt")["state_dict"])
     model_file = folder / "model.safetensors"
     with files.beside(model_file) as target:
         build.save(module.model, target)
