@@ -55,6 +55,32 @@ def test_mended_the_ranking_is_learned(make, frames):
     assert len(choices) == 4
 
 
+def with_empty_frames(frames):
+    """The same, every second frame being empty: black in one exam, grey in the next."""
+    frames = frames.clone()
+    frames[::2, ::2], frames[1::2, ::2] = 0, 90
+    return frames
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mended_empty_frames_are_chosen_after_all_others(make, frames, training):
+    sampler = make("das", keep=0.6).train(training)
+    selection = sampler(
+        with_empty_frames(frames), LENGTHS, generator=torch.Generator().manual_seed(0)
+    )
+    assert selection.kept.tolist() == [17] * 8
+    # All 14 that are not empty first, in the order of choosing, then 3 of the empty ones.
+    chosen = selection.indices.gather(1, selection.order.argsort(1))
+    assert (chosen[:, :14] % 2 == 1).all()
+    assert (chosen[:, 14:] % 2 == 0).all()
+    assert torch.isfinite(selection.soft).all()
+
+
+def test_mended_empty_frames_can_be_left_to_the_ranking(make, frames):
+    sampler = make("das", empty_last=False).eval()
+    assert (sampler(with_empty_frames(frames), LENGTHS).indices % 2 == 0).any()
+
+
 @torch.no_grad()
 def test_mended_rows_can_rank_the_frames_differently(make, frames, monkeypatch):
     # Of rank one, every row would have the same noise-free order.

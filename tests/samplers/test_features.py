@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import laplace, sobel
 
-from keyslice.samplers.features import beside, pooled, standardised, statistics
+from keyslice.samplers.features import change, empty, pooled, standardised, statistics
 
 VALID = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
 
@@ -70,6 +70,13 @@ def test_pooling_takes_the_mean_of_the_exams_own_frames():
     assert pooled(values, VALID).squeeze(-1).tolist() == [2.0, 6.0]
 
 
-def test_neighbours_stop_at_the_exams_ends():
-    values = torch.tensor([[1.0, 2.0, 6.0, 50.0]])[..., None]
-    assert beside(values, torch.tensor([3]))[0, :3, 0].tolist() == [1.5, 3.5, 4.0]
+def test_change_is_against_the_mean_of_the_neighbours_and_one_missing_counts_as_zero():
+    values = torch.tensor([[1.0, 2.0, 6.0]])[..., None]
+    assert change(values)[..., 0].tolist() == [[1 - 1, 2 - 3.5, 6 - 1]]
+
+
+def test_empty_frames_are_those_whose_samples_are_all_equal():
+    frames = torch.full((1, 3, 3, 4, 4), 7, dtype=torch.uint8)
+    frames[0, 1, 2, 3, 3] = 8  # one sample of one channel
+    frames[0, 2] = 0
+    assert empty(frames).tolist() == [[True, False, True]]

@@ -31,8 +31,10 @@ class ADPSSettings(SamplerSettings):
     memory_width: Positive = 128
     """Width of the LSTM."""
     hidden_width: Positive = 256
-    average_steps: bool = True
-    """Average the training loss over all prefixes of the kept frames, in order of choice."""
+    average_steps: bool = False
+    """Average the training loss over all prefixes of the kept frames, in order of choice, as the
+    public code does. Off: where most frames tell nothing, prefixes of few teach the majority class
+    (docs/method.md)."""
 
 
 class AttentionSettings(SamplerSettings):
@@ -53,6 +55,8 @@ class DASSettings(AttentionSettings):
 
     gate: bool = True
     """Let the scores learn from the temporal attention, too."""
+    empty_last: bool = True
+    """Choose frames whose samples are all equal after all others."""
 
 
 class DASPaperSettings(AttentionSettings):

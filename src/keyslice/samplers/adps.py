@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from keyslice.config.samplers import ADPSSettings
 from keyslice.samplers.base import Encode, Sampler, within
-from keyslice.samplers.noise import Generators, exam_noise
+from keyslice.samplers.noise import Generators
 from keyslice.samplers.positions import interpolation
 from keyslice.samplers.selection import Selection
 from keyslice.samplers.sequential import choose_one, closing, open_frames, relax
@@ -47,10 +47,11 @@ class ADPS(Sampler[ADPSSettings]):
     ) -> Selection:
         if encode is None:
             raise ValueError("adps sees the frames it has kept: pass encode=, the frame encoder")
-        valid, counts, rows, sizes = self.extent(frames, lengths)
+        extent = self.extent(frames, lengths)
+        valid, counts, rows = extent
         noise = None
         if self.training:
-            noise = exam_noise(sizes, (rows.shape[1], valid.shape[1]), generator, frames.device)
+            noise = extent.noise(generator)
         # Encodings made in training mode, or wanted with gradient, are not what the model needs.
         inference = not (self.training or torch.is_grad_enabled())
         # The encoding of an exam's last frame steers no further choice.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from keyslice.config.samplers import SamplerSettings
-from keyslice.samplers.noise import Generators
+from keyslice.samplers.noise import Generators, exam_noise
 from keyslice.samplers.selection import Selection
 
 Encode = Callable[[Tensor], Tensor]
@@ -29,8 +29,12 @@ class Extent(NamedTuple):
     """(B,) int64, k_i: how many of them it keeps."""
     rows: Tensor
     """(B,k) bool, the rows that it has, k being the largest k_i."""
-    sizes: Tensor
-    """(B,2) int64, its own rows and frames: the part of a (k,T) matrix that is its own."""
+
+    def noise(self, generator: Generators | None) -> Tensor:
+        """Gumbel noise (B,k,T) for the rows' scores; raises what `exam_noise` does."""
+        sizes = torch.stack((self.counts, self.valid.sum(1)), dim=1)
+        shape = self.rows.shape[1], self.valid.shape[1]
+        return exam_noise(sizes, shape, generator, self.valid.device)
 
 
 class Sampler(nn.Module, ABC, Generic[S]):
@@ -80,7 +84,6 @@ class Sampler(nn.Module, ABC, Generic[S]):
             valid=within(lengths, frames.shape[1]),
             counts=counts,
             rows=within(counts, int(counts.max())),
-            sizes=torch.stack((counts, lengths), dim=1),
         )
 
     def learning_rate(self, model_rate: float, sampler_rate: float) -> float:

@@ -18,6 +18,10 @@ attention's score of that frame if it is kept, by its gradient alone: g - stop(g
 (`settings.gate`). So the ranking learns what the attention learns, as a mixture of experts does
 through its gates (Shazeer et al., ICLR 2017), and nothing but kept frames reaches the classifier.
 The straight-through gradient alone judges an exchange of frames by a linear guess in pixels.
+
+An empty frame tells nothing, and is chosen after all others (`settings.empty_last`), as padding is
+not chosen at all. Were that left to be learned, the classifier would have to learn first from
+frames most of which are empty, as they are in many segmented volumes.
 """
 
 import torch
@@ -29,19 +33,22 @@ from keyslice.samplers.attention import Heads, Temperature, diagnostics, row_fea
 from keyslice.samplers.base import Encode, Sampler
 from keyslice.samplers.features import (
     STATISTICS,
-    beside,
+    change,
+    empty,
     log_statistics,
     pooled,
     standardised,
     statistics,
 )
-from keyslice.samplers.noise import Generators, exam_noise
+from keyslice.samplers.noise import Generators
 from keyslice.samplers.positions import centred
 from keyslice.samplers.selection import Selection
 from keyslice.samplers.sequential import choose, open_frames, relax
 
 FEATURES = 3 * len(STATISTICS) + 1
 """d: each statistic as it is, within the exam, and against the neighbours; and the position."""
+LAST = 1000.0
+"""Taken from the score of an empty frame: more than scores and noise could make up for."""
 
 
 class DAS(Sampler[DASSettings]):
@@ -69,15 +76,18 @@ class DAS(Sampler[DASSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        valid, counts, rows, sizes = self.extent(frames, lengths)
+        extent = self.extent(frames, lengths)
+        valid, counts, rows = extent
         levels = log_statistics(statistics(frames, valid, self.settings.feature_stride))
         summary = pooled(levels, valid)
         scores = self.scores(frame_features(levels, summary, lengths, valid))  # (B,T,H)
         scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
         logits = scales @ scores.transpose(1, 2) / self.settings.heads  # (B,k,T)
         attention = logits
+        if self.settings.empty_last:
+            attention = attention - LAST * empty(frames)[:, None]
         if self.training:
-            attention = attention + exam_noise(sizes, attention.shape[1:], generator, frames.device)
+            attention = attention + extent.noise(generator)
         chosen = choose(attention, valid)
         soft, gate, figures = None, None, {}
         if torch.is_grad_enabled():
@@ -93,12 +103,11 @@ class DAS(Sampler[DASSettings]):
 
 
 def frame_features(levels: Tensor, mean: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
-    """F (B,T,d): levels (B,T,n), standardised within the exam, less the neighbours', and position.
+    """F (B,T,d): levels (B,T,n), the same within the exam, those against the neighbours; position.
 
     `mean` (B,n) is that of the levels over the exam's own frames.
     The position runs from -1 to 1 over the exam's own frames.
     """
     within_exam = standardised(levels, mean, valid)
-    change = within_exam - beside(within_exam, lengths)
     position = centred(lengths, levels.shape[1])[..., None]
-    return torch.cat((levels, within_exam, change, position), dim=-1)
+    return torch.cat((levels, within_exam, change(within_exam), position), dim=-1)

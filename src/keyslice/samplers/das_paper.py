@@ -32,7 +32,7 @@ from keyslice.samplers.features import (
     standardised,
     statistics,
 )
-from keyslice.samplers.noise import Generators, exam_noise
+from keyslice.samplers.noise import Generators
 from keyslice.samplers.selection import Selection
 from keyslice.samplers.sequential import relax
 
@@ -64,14 +64,15 @@ class DASPaper(Sampler[DASPaperSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        valid, counts, rows, sizes = self.extent(frames, lengths)
+        extent = self.extent(frames, lengths)
+        valid, counts, rows = extent
         values = statistics(frames, valid, self.settings.feature_stride)
         summary = pooled(log_statistics(values[..., PAPER]), valid)  # (B,d)
         variance = values[..., [VARIANCE]]
         base = standardised(variance, pooled(variance, valid), valid).mT  # (B,1,T)
         scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
         attention = scales.mean(-1, keepdim=True) * base  # (B,k,T)
-        noise = exam_noise(sizes, attention.shape[1:], generator, frames.device)
+        noise = extent.noise(generator)
         scores = attention + noise
         is_open = valid[:, None]
         chosen = scores.detach().masked_fill(~is_open, -torch.inf).argmax(-1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from keyslice.config.samplers import DPSSettings
 from keyslice.samplers.base import Encode, Sampler
-from keyslice.samplers.noise import Generators, exam_noise
+from keyslice.samplers.noise import Generators
 from keyslice.samplers.positions import interpolation
 from keyslice.samplers.selection import Selection
 from keyslice.samplers.sequential import choose, open_frames, relax
@@ -41,10 +41,11 @@ class DPS(Sampler[DPSSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        valid, counts, rows, sizes = self.extent(frames, lengths)
+        extent = self.extent(frames, lengths)
+        valid, counts, rows = extent
         scores = pattern(self.logits, counts, lengths, rows.shape[1], valid.shape[1])
         if self.training:
-            scores = scores + exam_noise(sizes, scores.shape[1:], generator, frames.device)
+            scores = scores + extent.noise(generator)
         chosen = choose(scores, valid)
         soft = None
         if torch.is_grad_enabled():

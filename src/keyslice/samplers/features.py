@@ -41,6 +41,12 @@ def statistics(frames: Tensor, valid: Tensor, stride: int) -> Tensor:
     return values * valid[..., None]
 
 
+def empty(frames: Tensor) -> Tensor:
+    """Which of `frames` (B,T,C,H,W) are empty, all their samples being equal; bool (B,T)."""
+    samples = frames.flatten(2)
+    return samples.amax(-1) == samples.amin(-1)
+
+
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean magnitudes (N,) of the Sobel gradient and of the Laplacian, for `x` (h,w,N)."""
     across, down = x[:, 2:] - x[:, :-2], x[2:] - x[:-2]
@@ -62,22 +68,21 @@ def standardised(values: Tensor, mean: Tensor, valid: Tensor) -> Tensor:
 
     `mean` (B,d) is that of `pooled`. A value that is the same in all frames becomes 0.
     """
-    mask = valid[..., None].to(values.dtype)
+    mask = valid[..., None]
     centred = (values - mean[:, None]).mul_(mask)
-    deviation = (centred.square().sum(1, keepdim=True) / mask.sum(1, keepdim=True)).sqrt_()
-    return centred / deviation.add_(1e-5)
+    deviation = centred.square().sum(1, keepdim=True).div_(mask.sum(1, keepdim=True)).sqrt_()
+    return centred.div_(deviation.add_(1e-5))
 
 
 def pooled(values: Tensor, valid: Tensor) -> Tensor:
     """Mean over the exam's own frames, (B,d)."""
-    mask = valid[..., None].to(values.dtype)
-    return (values * mask).sum(1) / mask.sum(1)
+    mask = valid[..., None]
+    return (values * mask).sum(1).div_(mask.sum(1))
 
 
-def beside(values: Tensor, lengths: Tensor) -> Tensor:
-    """Mean of the frames before and after, (B,T,d); a frame stands in for one it lacks."""
-    t = torch.arange(values.shape[1], device=values.device)
-    last = (lengths - 1)[:, None]
-    after = torch.minimum(t + 1, last)[..., None].expand_as(values)
-    before = torch.cat((values[:, :1], values[:, :-1]), dim=1)
-    return (before + values.gather(1, after)) / 2
+def change(values: Tensor) -> Tensor:
+    """`values` (B,T,d) less the mean of those of the frames before and after; 0 for one missing."""
+    found = values.clone()
+    found[:, 1:].sub_(values[:, :-1], alpha=0.5)
+    found[:, :-1].sub_(values[:, 1:], alpha=0.5)
+    return found

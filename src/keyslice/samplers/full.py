@@ -21,6 +21,6 @@ class Full(Sampler[SamplerSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        valid, _, rows, _ = self.extent(frames, lengths)
+        valid, _, rows = self.extent(frames, lengths)
         chosen = rows.cumsum(1) - 1
         return Selection.from_choices(chosen, rows, lengths, valid)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from keyslice.config.samplers import SamplerSettings
 from keyslice.samplers.base import Encode, Sampler
+from keyslice.samplers.features import empty
 from keyslice.samplers.noise import Generators
 from keyslice.samplers.positions import equidistant
 from keyslice.samplers.selection import Selection
@@ -13,7 +14,7 @@ from keyslice.samplers.selection import Selection
 class NonEmpty(Sampler[SamplerSettings]):
     """Keeps k_i equidistant of the exam's non-empty frames.
 
-    A frame is empty when all its samples are equal. If fewer than k_i are non-empty, all of them
+    If fewer than k_i are non-empty, all of them
     are kept, and equidistant empty ones beside them.
     """
 
@@ -27,11 +28,11 @@ class NonEmpty(Sampler[SamplerSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        valid, counts, rows, _ = self.extent(frames, lengths)
-        empty = frames.amax((2, 3, 4)) == frames.amin((2, 3, 4))
+        valid, counts, rows = self.extent(frames, lengths)
+        last = empty(frames)
         # Non-empty frames first, then empty ones, then padding; in frame order within each.
-        order = (empty.long() + 2 * ~valid).argsort(dim=1, stable=True)
-        ranks = equidistant_ranks(counts, (~empty & valid).sum(1), lengths, rows.shape[1])
+        order = (last.long() + 2 * ~valid).argsort(dim=1, stable=True)
+        ranks = equidistant_ranks(counts, (~last & valid).sum(1), lengths, rows.shape[1])
         return Selection.from_choices(order.gather(1, ranks * rows), rows, lengths, valid)
 
 

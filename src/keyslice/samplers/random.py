@@ -25,7 +25,7 @@ class Random(Sampler[SamplerSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        valid, _, rows, _ = self.extent(frames, lengths)
+        valid, _, rows = self.extent(frames, lengths)
         keys = exam_noise(lengths[:, None], valid.shape[1:], generator, frames.device)
         keys = keys.masked_fill(~valid, -float("inf"))
         chosen = keys.topk(rows.shape[1], dim=1).indices

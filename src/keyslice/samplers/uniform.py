@@ -22,6 +22,6 @@ class Uniform(Sampler[SamplerSettings]):
         encode: Encode | None = None,
         generator: Generators | None = None,
     ) -> Selection:
-        valid, counts, rows, _ = self.extent(frames, lengths)
+        valid, counts, rows = self.extent(frames, lengths)
         chosen = equidistant(counts, lengths, rows.shape[1])
         return Selection.from_choices(chosen, rows, lengths, valid)
