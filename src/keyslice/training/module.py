@@ -76,7 +76,7 @@ class FitModule(L.LightningModule):
         rest = [p for n, p in self.model.named_parameters() if not n.startswith("sampler.")]
         groups = [{"params": rest}, *([{"params": own, "lr": rate}] if own else [])]
         return torch.optim.Adam(
-            groups, lr=settings.learning_rate, weight_decay=settings.weight_decay
+            groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
 
     def on_train_epoch_start(self) -> None:
