@@ -106,7 +106,9 @@ def test_a_saved_network_predicts_the_same(stage_settings, tmp_path):
 
 
 def test_the_last_prefix_is_the_whole_exam(stage_settings):
-    model = build.fresh(stage_settings("adps"), seed=1)
+    settings = stage_settings("adps")
+    averaged = settings.sampler_settings.model_copy(update={"average_steps": True})
+    model = build.fresh(settings.model_copy(update={"sampler_settings": averaged}), seed=1)
     model.train()
     model.head[2].p = 0.0
     frames, lengths = _exams(8, 8)

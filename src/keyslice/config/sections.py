@@ -13,8 +13,8 @@ Percentile = Annotated[float, Field(strict=True, ge=0, le=100)]
 class Prepare(Settings):
     """How an exam becomes a row of frames in the store."""
 
-    image_size: Positive = 28
-    """Side of the square that each frame is resized to, pixels."""
+    image_size: Annotated[int, Field(strict=True, ge=3)] = 28
+    """Side of the square that each frame is resized to, pixels; edges are seen from 3 on."""
     max_frames: Positive | None = None
     """Longer exams are thinned evenly to this many frames; null keeps all."""
     intensity_percentiles: tuple[Percentile, Percentile] = (0.5, 99.5)
@@ -53,8 +53,8 @@ class Train(Settings):
     """At most this many; early stopping usually ends sooner."""
     patience: Positive = 8
     """Epochs without a lower validation loss before training stops."""
-    batch_size: Positive = 16
-    """Exams per step."""
+    batch_size: Annotated[int, Field(strict=True, ge=2)] = 16
+    """Exams per step; BatchNorm needs two."""
     learning_rate: Rate = 1e-4
     sampler_learning_rate: Rate = 1e-4
     """For the samplers' networks; DPS's logits have `logit_rate` times the model's instead."""

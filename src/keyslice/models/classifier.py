@@ -10,7 +10,7 @@ from keyslice.models.attention import TemporalAttention
 from keyslice.models.backbone import Backbone
 from keyslice.samplers import Sampler, Selection
 from keyslice.samplers.noise import Generators
-from keyslice.samplers.straight_through import Normalisation
+from keyslice.samplers.straight_through import Normalisation, normalised
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ class FrameClassifier(nn.Module):
         """
         training = self.backbone.training
         self.backbone.eval()
-        scale, shift = self.normalisation.affine(frames, torch.get_default_dtype())
-        channels_last = frames.movedim(1, -1).to(scale.dtype)
+        dtype = torch.get_default_dtype()
+        affine = self.normalisation.affine(frames, dtype)
         try:
             with torch.no_grad():
-                return self.encode(torch.addcmul(shift, channels_last, scale).movedim(-1, 1))
+                return self.encode(normalised(frames.to(dtype), affine))
         finally:
             self.backbone.train(training)
 

@@ -41,20 +41,27 @@ class Normalisation:
 Affine = tuple[Tensor, Tensor]
 
 
+def normalised(frames: Tensor, affine: Affine) -> Tensor:
+    """`frames` (N,C,H,W) in floating point to (N,C',H,W), channels last in memory.
+
+    That is what convolutions on a CPU are fast with. `affine` is that of `Normalisation`.
+    """
+    scale, shift = affine
+    return torch.addcmul(shift, frames.movedim(1, -1).contiguous(), scale).movedim(-1, 1)
+
+
 def take_frames(
     frames: Tensor, indices: Tensor, mask: Tensor, dtype: torch.dtype, affine: Affine | None = None
 ) -> Tensor:
     """The frames (B,k,C',H,W) at `indices` (B,k), normalised; zeros where `mask` (B,k) is False.
 
-    Only the frames taken are read, of `frames` (B,T,C,H,W). Normalised frames lie channels last in
-    memory, which is what convolutions on a CPU are fast with.
+    Only the frames taken are read, of `frames` (B,T,C,H,W).
     """
     B, T = frames.shape[:2]
     start = torch.arange(B, device=frames.device)[:, None] * T
     taken = frames.flatten(0, 1).index_select(0, (indices + start).flatten()).to(dtype)
     if affine is not None:
-        scale, shift = affine
-        taken = torch.addcmul(shift, taken.movedim(1, -1).contiguous(), scale).movedim(-1, 1)
+        taken = normalised(taken, affine)
     taken = taken.unflatten(0, indices.shape)
     taken[~mask] = 0
     return taken

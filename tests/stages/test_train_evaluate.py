@@ -1,0 +1,129 @@
+"""Stages train and evaluate with every sampler: three classes, colour beside grey, short exams."""
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from keyslice.config import (
+    SAMPLER_SETTINGS,
+    Backbone,
+    FolderDataset,
+    Model,
+    Params,
+    Prepare,
+    Split,
+    Train,
+    Variant,
+    Workspace,
+)
+from keyslice.evaluation import predictions
+from keyslice.exams.exam import exam_id
+from keyslice.exams.ingestion import ingest
+from keyslice.exams.readers import read
+from keyslice.models.predictor import Predictor
+from keyslice.stages.evaluate import evaluate, trained
+from keyslice.stages.prepare import prepare
+from keyslice.stages.train import train
+
+CLASSES = ("clear", "mixed", "solid")
+LENGTHS = (1, 2, 5, 9)
+WARD = FolderDataset(
+    source="folder",
+    classes=CLASSES,
+    identifiers="public",
+    split=Split(train=0.5, validation=0.25, test=0.25),
+)
+PARAMS = Params(
+    datasets={"ward": WARD},
+    variants={
+        name: Variant(sampler=name, keep=1.0 if name == "full" else 0.4)
+        for name in SAMPLER_SETTINGS
+    },
+    prepare=Prepare(image_size=32),
+    backbone=Backbone(name="test_resnet", weights="none"),
+    model=Model(attention_width=8, hidden_width=8),
+    train=Train(seeds=(0, 3), epochs=1, batch_size=8, device="cpu"),
+)
+
+
+def _write(folder: Path, count: int) -> None:
+    """Exams of 1 to 9 frames; every other one in colour; some frames empty."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    rows = [("file", "patient_id", "label", "informative")]
+    for i in range(count):
+        frames = rng.integers(0, 200, (24, 24, LENGTHS[i % 4], 3), dtype=np.uint8)
+        frames[:, :, 1::3] = 0
+        if i % 2:
+            record = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+            samples = frames.view(record)[..., 0]
+        else:
+            samples = frames[..., 0]
+        nib.save(nib.Nifti1Image(samples, np.diag([1.0, 1.0, 4.0, 1.0])), folder / f"{i}.nii")
+        rows.append((f"{i}.nii", f"p{i}", CLASSES[i % 3], "0"))
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    _write(workspace.inbox("ward"), 48)
+    ingest(workspace, "ward", WARD)
+    prepare(workspace, PARAMS, "ward")
+    return workspace
+
+
+@pytest.fixture(scope="module", params=list(SAMPLER_SETTINGS))
+def variant(request: pytest.FixtureRequest, workspace: Workspace) -> str:
+    threads = torch.get_num_threads()
+    try:
+        train(workspace, PARAMS, "ward", request.param)
+        evaluate(workspace, PARAMS, "ward", request.param)
+    finally:
+        torch.set_num_threads(threads)
+    return request.param
+
+
+def test_every_exam_held_out_has_a_prediction_of_each_seed(workspace, variant):
+    table = predictions.read(workspace.results("ward", variant) / "predictions.parquet")
+    assert len(table) == 2 * table["exam_id"].nunique()
+    assert set(table["seed"]) == {0, 3}
+    assert set(table["split"]) == {"validation", "test"}
+    assert set(table["frames"]) == set(LENGTHS)
+    probabilities = np.stack(table["probabilities"].to_list())
+    assert probabilities.shape[1] == 3
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    for _, row in table.iterrows():
+        wanted = row["frames"] if variant == "full" else -(-row["frames"] * 4 // 10)
+        assert len(row["kept"]) == wanted
+        assert set(row["kept"]) <= set(range(row["frames"]))
+        np.testing.assert_allclose(sum(row["attention"]), 1, rtol=1e-4)
+
+
+def test_the_figures_are_there_for_both_splits(workspace, variant):
+    figures = json.loads((workspace.results("ward", variant) / "metrics.json").read_text())
+    assert set(figures["seeds"]) == {"0", "3"}
+    for split in ("validation", "test"):
+        assert 0 <= figures[split]["auc"]["mean"] <= 1
+        assert 0 < figures[split]["hit_rate"]["mean"] <= 1
+
+
+def test_a_file_is_predicted_as_the_stage_predicted_its_exam(workspace, variant):
+    table = predictions.read(workspace.results("ward", variant) / "predictions.parquet")
+    rows = table[table["seed"] == 3].set_index("exam_id")
+    settings = PARAMS.stage("ward", variant)
+    predictor = Predictor(trained(workspace, settings, 3), settings, seed=3)
+    files = sorted(workspace.inbox("ward").glob("*.nii"))
+    found = {exam_id(read(file, "auto").frames): file for file in files}
+    assert set(rows.index) <= set(found)
+    predicted = predictor.predict_files(found[exam] for exam in rows.index)
+    for prediction, (_, row) in zip(predicted, rows.iterrows(), strict=True):
+        assert prediction.kept == list(row["kept"])
+        given = [prediction.probabilities[name] for name in CLASSES]
+        np.testing.assert_allclose(given, row["probabilities"], rtol=1e-3)
