@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from keyslice.config import Backbone as BackboneSettings
 from keyslice.errors import UserError, did_you_mean
+from keyslice.models.small_maps import quicken
 from keyslice.samplers.straight_through import Normalisation
 
 # Torchvision trained MobileNetV3 with this epsilon; timm's own default gives other features.
@@ -44,6 +45,7 @@ class Backbone(nn.Module):
         super().__init__()
         if isinstance(network, MobileNetV3):
             network.conv_head = network.norm_head = nn.Identity()
+        quicken(network)
         self.network = network
         probe = torch.zeros(1, 3, image_size, image_size)
         training = network.training
