@@ -79,7 +79,10 @@ def to_train(stale: Iterable[str], dataset: str, variants: Iterable[str]) -> lis
 
 def _chain(root: str, dataset: str) -> Retrained:
     workspace, params = tasks.opened(root)
-    version = tasks.ingest(root, dataset)
+    versioning.check_repository(workspace)  # hours before the run is recorded
+    taken = tasks.ingest(root, dataset)
+    if to_train(versioning.stale(workspace, [dataset]), dataset, params.variants):
+        tasks.check(root, dataset)
     tasks.reproduce(root, f"prepare@{dataset}")
     stale = versioning.stale(workspace, [dataset])
     variants = to_train(stale, dataset, params.variants)
@@ -96,12 +99,13 @@ def _chain(root: str, dataset: str) -> Retrained:
             tasks.latency(root, dataset)
         run_id = tasks.record(root, dataset, parent)
     number = tasks.register(root, dataset, run_id)
+    comparison = (workspace.comparison(dataset) / "comparison.md").read_text(encoding="utf-8")
     create_markdown_artifact(
-        (workspace.comparison(dataset) / "comparison.md").read_text(encoding="utf-8"),
+        f"{comparison}\nIngested: {taken.account or 'nothing new'}.\n",
         key=f"comparison-{dataset.replace('_', '-')}",
-        description=f"{dataset}, dataset version {version}, model version {number}",
+        description=f"{dataset}, dataset version {taken.version}, model version {number}",
     )
-    return Retrained(dataset, version, run_id, number)
+    return Retrained(dataset, taken.version, run_id, number)
 
 
 def _variants(

@@ -4,20 +4,22 @@ from collections.abc import Iterable, Sequence
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace
-from keyslice.exams.fingerprint import source_unchanged
+from keyslice.exams.fingerprint import source_state
 from keyslice.registry.publish import published
+from keyslice.stages.running import only_retraining
 
 
 def due(workspace: Workspace, params: Params, datasets: Iterable[str]) -> list[str]:
     """Why a retraining of the datasets would do work, a line for each reason; empty: it would not.
 
     Raises:
-        UserError: a dataset is not configured.
+        UserError: a dataset is not configured, or another process retrains or registers it.
     """
     datasets = list(datasets)
     reasons = {name: _source(workspace, params, name) for name in datasets}
     ingested = [name for name, reason in reasons.items() if reason != _NEVER]
-    stale = versioning.stale(workspace, ingested) if ingested else []
+    with only_retraining(workspace, datasets, "keyslice retrain"):  # else it changes meanwhile
+        stale = versioning.stale(workspace, ingested) if ingested else []
     for name in ingested:
         if reasons[name]:
             continue
@@ -54,6 +56,11 @@ def _some(found: list[str], variants: Sequence[str]) -> str:
 
 
 _NEVER = "not ingested yet"
+_SOURCE = {
+    "unchanged": "",
+    "changed": "its source has changed",
+    "unseen": "its source cannot be seen; is a drive not mounted?",
+}
 
 
 def _source(workspace: Workspace, params: Params, name: str) -> str:
@@ -61,4 +68,4 @@ def _source(workspace: Workspace, params: Params, name: str) -> str:
     dataset = params.dataset(name)
     if versioning.version(workspace, name) is None:
         return _NEVER
-    return "" if source_unchanged(workspace, name, dataset) else "its source has changed"
+    return _SOURCE[source_state(workspace, name, dataset)]

@@ -5,33 +5,60 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from math import inf
 from typing import Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+
+PLAIN_SECONDS = 60.0
+"""Off a terminal, from one line of a running step to the next, at least."""
 
 _MARKS = {"failed": "[red]✗[/]", "unchanged": "[dim]·[/]", "restored": "[green]✓[/]"}
 
 
-@dataclass
 class Step:
-    """One step under way."""
+    """One step under way.
 
-    name: str
-    outcome: str = ""
-    """Said when it is done: ran, restored, unchanged, or what it made."""
+    Args:
+        name: what is shown.
+        display: that shows it; None: nothing is.
+    """
+
+    def __init__(self, name: str, display: "Display | None") -> None:
+        self.name = name
+        self.outcome = ""
+        """Said when it is done: ran, restored, unchanged, or what it made."""
+        self.detail = ""
+        """Said below it when it is done."""
+        self._display = display
+
+    def progress(self, text: str) -> None:
+        """Show how far it is, in place of what was shown before."""
+        if self._display is not None:
+            self._display.moved(self, text)
 
 
 class Display:
-    """Running steps as moving lines at the bottom; a line above for each that is done."""
+    """Running steps as moving lines at the bottom; a line above for each that is done.
+
+    Off a terminal nothing moves: a running step says how far it is every PLAIN_SECONDS.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._lock = threading.Lock()
+        self._lines: dict[Step, TaskID] = {}
+        self._said: dict[Step, float] = {}
+        one_line = Column(no_wrap=True, overflow="ellipsis")
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console
+            SpinnerColumn(),
+            TextColumn("{task.description}", table_column=one_line),
+            TextColumn("[dim]{task.fields[far]}[/]", table_column=one_line.copy()),
+            TimeElapsedColumn(),
+            console=console,
         )
         self._live = Live(self._progress, console=console, transient=True)
 
@@ -45,11 +72,19 @@ class Display:
         _current.reset(self._token)
         self._live.stop()
 
-    def started(self, name: str) -> TaskID:
-        return self._progress.add_task(name, total=None)
+    def started(self, step: Step) -> None:
+        self._lines[step] = self._progress.add_task(step.name, total=None, far="")
 
-    def finished(self, line: TaskID, step: Step, seconds: float) -> None:
-        self._progress.remove_task(line)
+    def moved(self, step: Step, text: str) -> None:
+        self._progress.update(self._lines[step], far=text)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said.get(step, -inf) >= PLAIN_SECONDS:
+            self._said[step] = now
+            with self._lock:
+                self._console.print(f"… {step.name}  {text}", highlight=False, soft_wrap=True)
+
+    def finished(self, step: Step, seconds: float) -> None:
+        self._progress.remove_task(self._lines.pop(step))
         minutes, rest = divmod(round(seconds), 60)
         mark = _MARKS.get(step.outcome, "[green]✓[/]")
         with self._lock:
@@ -57,6 +92,8 @@ class Display:
                 f"{mark} {step.name:<44.44} {step.outcome:<14.14} {minutes:3d}:{rest:02d}",
                 highlight=False,
             )
+            if step.detail:
+                self._console.print(f"  {step.detail}", highlight=False, soft_wrap=True)
 
 
 _current: ContextVar[Display | None] = ContextVar("display", default=None)
@@ -68,13 +105,15 @@ def step(name: str) -> Iterator[Step]:
 
     Found through the context, which thread runners copy; elsewhere (on Dask) nothing is shown.
     """
-    shown, display, start = Step(name), _current.get(), time.monotonic()
-    line = display.started(name) if display else None
+    display, start = _current.get(), time.monotonic()
+    shown = Step(name, display)
+    if display is not None:
+        display.started(shown)
     try:
         yield shown
     except BaseException:
         shown.outcome = "failed"
         raise
     finally:
-        if display is not None and line is not None:
-            display.finished(line, shown, time.monotonic() - start)
+        if display is not None:
+            display.finished(shown, time.monotonic() - start)

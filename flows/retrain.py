@@ -1,19 +1,26 @@
 """`keyslice retrain` from the outside: settings first, then Prefect, and results in plain words."""
 
 import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from flows.environment import environment
 from flows.progress import Display
-from keyslice.config import Workspace
+from keyslice import versioning
+from keyslice.config import Params, Workspace, load
 from keyslice.errors import RunError, UserError
 from keyslice.stages.running import only_retraining
 
 if TYPE_CHECKING:
     from flows.chain import Retrained
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""A container's limit on processor time: `QUOTA PERIOD`, or `max PERIOD` without one."""
+_ASK_TORCH = (sys.executable, "-c", "import torch; print(torch.cuda.is_available())")
 
 
 def run(
@@ -29,7 +36,7 @@ def run(
     Args:
         workspace: to work in.
         datasets: names in params.yaml.
-        parallel: variants at a time; default: one per core.
+        parallel: variants at a time; default: see `at_once`.
         verbose: show Prefect's own log on the terminal.
         console: where progress is shown; default: standard error.
 
@@ -50,7 +57,8 @@ def run(
         from flows.chain import RetrainFailed, retrain
 
         # The runner's threads wait for processes: a thread pool is all that it takes.
-        runner: Any = ThreadPoolTaskRunner(max_workers=parallel or os.cpu_count() or 1)
+        workers = parallel or at_once(workspace, load(workspace.params), datasets)
+        runner: Any = ThreadPoolTaskRunner(max_workers=workers)
         flow = retrain.with_options(
             task_runner=runner, flow_run_name=f"retrain {', '.join(datasets)}"
         )
@@ -64,12 +72,42 @@ def run(
             raise _prefect_failed(error) from error
 
 
+def at_once(workspace: Workspace, params: Params, datasets: Sequence[str]) -> int:
+    """How many variants are trained side by side: as many as have cores for their threads.
+
+    One where any is trained on a GPU: all would share the first one, and its memory.
+    """
+    trains = [params.stage(name, variant).train for name in datasets for variant in params.variants]
+    most = max(1, cores() // max(train.threads for train in trains))
+    devices = {train.device for train in trains}
+    if most == 1 or devices == {"cpu"}:
+        return most
+    return 1 if "cuda" in devices or _gpu(workspace) else most
+
+
+def cores() -> int:
+    """Cores that this process may use: those it is bound to, within its container's limit."""
+    bound = hasattr(os, "sched_getaffinity")  # not on macOS
+    count = len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
+    if CPU_QUOTA.is_file():
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        if quota != "max":
+            count = min(count, max(1, int(quota) // int(period)))
+    return count
+
+
+def _gpu(workspace: Workspace) -> bool:
+    """What a training with `device: auto` will find; asked in a process, as torch takes seconds."""
+    return versioning.run(_ASK_TORCH, cwd=workspace.root).lines[-1:] == ("True",)
+
+
 def _prefect_failed(error: Exception) -> RunError:
     address = os.environ.get("PREFECT_API_URL")
     named = (
         f"PREFECT_API_URL names the Prefect server {address}; start it, or unset the variable"
         if address
         else "PREFECT_API_URL is not set, so a server was started for the run, with its database "
-        "in state/prefect"
+        "in state/prefect; where that is damaged, or a newer Prefect wrote it, move the folder "
+        "away: it holds Prefect's own record of runs and nothing else, and is made anew"
     )
     return RunError(f"Prefect: {error or type(error).__name__}; {named}")

@@ -3,19 +3,42 @@
 They take the workspace's path and names, never data, so that they can run on another machine.
 """
 
+import re
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
-from flows.progress import step
+from flows.progress import Step, step
 from keyslice import versioning
 from keyslice.config import Params, Workspace, load
 from keyslice.errors import RunError, UserError
+from keyslice.exams.ingestion import IngestReport
 
 LATENCY = (sys.executable, "-m", "keyslice.cli", "stage", "latency")
+
+
+COUNTED = {
+    "accepted": "new",
+    "quarantined": "quarantined",
+    "left_out": "left out (class too rare)",
+    "relabelled": "relabelled",
+    "removed": "removed",
+}
+"""Of an ingestion's report: what a person has to know who was not there."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What an ingestion ended with."""
+
+    version: str
+    """Of the dataset."""
+    account: str
+    """Numbers of exams, in words, without a file's name."""
 
 
 def worth_retrying(task: Any, run: Any, state: Any) -> bool:
@@ -39,8 +62,8 @@ def opened(root: str) -> tuple[Workspace, Params]:
 
 
 @task(task_run_name="ingest {dataset}", tags=["ingest"], **_RETRIES)
-def ingest(root: str, dataset: str) -> str:
-    """The dataset's version, after what is new in its source has been taken in.
+def ingest(root: str, dataset: str) -> Taken:
+    """Take in what is new in the dataset's source.
 
     Raises:
         UserError: its settings or its source break a rule.
@@ -51,7 +74,11 @@ def ingest(root: str, dataset: str) -> str:
 
     with step(f"ingest {dataset}") as shown:
         try:
-            ingested = ingest_dataset(*opened(root), dataset)
+            ingested = ingest_dataset(
+                *opened(root),
+                dataset,
+                progress=lambda done, total: shown.progress(f"{done} of {total} exams"),
+            )
         except (UserError, RunError):
             raise
         except Exception as error:
@@ -60,15 +87,54 @@ def ingest(root: str, dataset: str) -> str:
                 f"{kind}; `keyslice ingest {dataset}` tells the whole of it on the terminal"
             ) from None
         shown.outcome = "unchanged" if ingested.version == ingested.previous else "new version"
-        return ingested.version
+        shown.detail = account(ingested.report)
+        return Taken(ingested.version, shown.detail)
+
+
+def account(report: IngestReport) -> str:
+    """`12 new, 2 quarantined`: the numbers that are not zero; empty where all are."""
+    counts = vars(report)
+    return ", ".join(f"{counts[name]} {words}" for name, words in COUNTED.items() if counts[name])
+
+
+@task(task_run_name="check {dataset}", tags=["stage"], **_RETRIES)
+def check(root: str, dataset: str) -> None:
+    """Find before exams are prepared what the trainings would refuse only then.
+
+    Raises:
+        UserError: see `keyslice.stages.train.preflight`.
+    """
+    from keyslice.stages.train import preflight  # torch and timm: seconds
+
+    _, params = opened(root)
+    with step(f"check {dataset}") as shown:
+        preflight(params, dataset, params.variants)
+        shown.outcome = "can be trained"
 
 
 @task(task_run_name="{stage}", tags=["stage"], **_RETRIES)
 def reproduce(root: str, stage: str) -> versioning.Outcome:
     """One stage of dvc.yaml, brought up to date."""
     with step(stage) as shown:
-        shown.outcome = outcome = versioning.reproduce(Workspace(Path(root)), stage)
-        return outcome
+        return _reproduced(Workspace(Path(root)), stage, shown)
+
+
+def _reproduced(workspace: Workspace, stage: str, shown: Step) -> versioning.Outcome:
+    def on_line(line: str) -> None:
+        if text := far(line):
+            shown.progress(text)
+
+    shown.outcome = outcome = versioning.reproduce(workspace, stage, on_line=on_line)
+    return outcome
+
+
+def far(line: str) -> str:
+    """How far a stage is, short, by a line of its output; empty: the line does not say."""
+    epoch = re.search(r" · (seed \d+ · epoch \d+): .*, (AUC \S+)$", line)
+    if epoch:
+        return f"{epoch[1]} · val. {epoch[2]}"
+    other = re.search(r" · (weights .*|\d+ of \d+ exams)$", line)
+    return other[1] if other else ""
 
 
 @task(task_run_name="begin {dataset}", tags=["mlflow"], **_RETRIES)
@@ -96,8 +162,7 @@ def train(root: str, dataset: str, variant: str, parent: str) -> versioning.Outc
     )
     stage = f"train@{dataset}-{variant}"
     with step(stage) as shown, following(follower):
-        shown.outcome = outcome = versioning.reproduce(workspace, stage)
-        return outcome
+        return _reproduced(workspace, stage, shown)
 
 
 @task(task_run_name="latency of {dataset}", tags=["stage"], **_RETRIES)

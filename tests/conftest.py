@@ -40,7 +40,7 @@ TINY_BACKBONE = "test_resnet"  # timm's smallest: a whole network in half a mega
 
 SMALLEST_PARAMS = """
 datasets: {%s}
-variants: {full: {sampler: full}}
+variants: {full: {sampler: full}, das: {sampler: das, keep: 0.5}}
 prepare: {}
 backbone: {}
 model: {}

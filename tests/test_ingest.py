@@ -9,7 +9,7 @@ import yaml
 from keyslice import versioning
 from keyslice.config import Params, Workspace, load
 from keyslice.exams import manifest
-from keyslice.exams.fingerprint import source_unchanged
+from keyslice.exams.fingerprint import source_state
 from keyslice.ingest import ingest_dataset
 
 TEMPLATE = Path(__file__).parent / "tiny_workspace"
@@ -80,7 +80,7 @@ def test_an_ingestion_killed_on_the_way_to_its_version_is_completed_by_the_next(
         cut.setattr(place, killed)
         with pytest.raises(KeyboardInterrupt):
             ingest_dataset(workspace, params, "spots")
-    assert not source_unchanged(workspace, "spots", dataset)
+    assert source_state(workspace, "spots", dataset) != "unchanged"
 
     done = ingest_dataset(workspace, params, "spots")
     assert done.report.present == more
@@ -89,4 +89,4 @@ def test_an_ingestion_killed_on_the_way_to_its_version_is_completed_by_the_next(
     assert recorded["nfiles"] == more + 1
     kept = workspace.kept_manifest("spots", done.version)
     assert kept.read_bytes() == workspace.manifest("spots").read_bytes()
-    assert source_unchanged(workspace, "spots", dataset)
+    assert source_state(workspace, "spots", dataset) == "unchanged"

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyslice import prepared
 from keyslice.config import Prepare
 from keyslice.errors import UserError
 from keyslice.exams import manifest
 from keyslice.exams.exam import Exam, exam_id, exam_path, save
 from keyslice.prepared import PreparedStore, pad, prepare_frames, thinned
+from keyslice.stages import prepare
 from keyslice.stages.prepare import write_store
 
 SETTINGS = Prepare(image_size=8)
@@ -200,6 +202,13 @@ def test_informative_frames_are_renumbered_by_thinning(dataset):
     assert store.table["source_frames"].tolist() == [10]
 
 
+def test_informative_frames_that_thinning_dropped_are_none_of_those_kept_not_unknown(dataset):
+    dataset.add(_random(0, 10, 8, 8), informative=[0, 4])
+    dataset.add(_random(1, 10, 8, 8), informative=None)
+    found = dataset.write(Prepare(image_size=8, max_frames=5)).table["informative"].tolist()
+    assert sorted(found, key=str) == [None, []]
+
+
 def test_what_is_not_known_of_informative_frames_stays_unknown(dataset):
     dataset.add(_random(0, 3, 8, 8), informative=None)
     dataset.add(_random(1, 3, 8, 8), informative=[])
@@ -288,6 +297,19 @@ def test_other_code_or_another_decoder_changes_what_the_store_is_known_by(datase
     monkeypatch.setattr("PIL.__version__", "another")
     dataset.write()
     assert (dataset.out / "store.json").read_bytes() != before
+
+
+@pytest.mark.parametrize("module", [prepared, prepare])
+def test_a_change_of_what_lays_out_the_pixels_writes_every_shard_again(
+    dataset, tmp_path, monkeypatch, module
+):
+    dataset.add(_random(0, 5, 20, 20))
+    dataset.write()
+    changed = tmp_path / "changed.py"
+    changed.write_bytes(Path(module.__file__).read_bytes() + b"# changed\n")
+    monkeypatch.setattr(module, "__file__", str(changed))
+    dataset.write()
+    assert dataset.read == 1
 
 
 def test_an_altered_exam_is_refused(dataset):

@@ -6,15 +6,22 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from keyslice import versioning
 from keyslice.config import Workspace
 from keyslice.errors import UserError
-from keyslice.versioning import processes
+from keyslice.exams.lock import dataset_lock
+from keyslice.versioning import lock, processes
+from keyslice.versioning.git import _revision
+from keyslice.versioning.lock import followers
 
 TEMPLATE = Path(__file__).parent / "tiny_workspace"
 
@@ -57,6 +64,7 @@ def dvc(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace(root)
     workspace.exams("tiny").mkdir(parents=True)
     (workspace.exams("tiny") / "exam.npz").write_text("an exam")
+    workspace.manifest("tiny").write_text("its manifest")
     assert versioning.version(workspace, "tiny") is None
     versioning.record_version(workspace, "tiny")
     assert versioning.reproduce(workspace, "prepare@tiny") == "ran"
@@ -152,6 +160,30 @@ def test_a_folder_that_is_no_repository_is_a_users_mistake(tmp_path: Path) -> No
         versioning.run_commit(Workspace(tmp_path), "abc", "a run")
 
 
+@pytest.fixture
+def distrusted(repository: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A repository that belongs to somebody else, as on a shared disk."""
+    git(repository.root, "commit", "--quiet", "--allow-empty", "-m", "first")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    return repository
+
+
+@pytest.mark.parametrize(
+    "ask", [versioning.check_repository, lambda it: versioning.run_commit(it, "abc", "a run")]
+)
+def test_a_repository_that_git_does_not_trust_is_told_in_gits_words(
+    distrusted: Workspace, ask: Callable[[Workspace], object]
+) -> None:
+    with pytest.raises(UserError, match=r"dubious ownership.* --add safe.directory") as caught:
+        ask(distrusted)
+    assert "git clone" not in str(caught.value)
+
+
+def test_that_git_fails_is_not_that_there_is_no_commit(distrusted: Workspace) -> None:
+    with pytest.raises(UserError, match="dubious ownership"):
+        _revision(distrusted.root, "HEAD")
+
+
 def test_a_version_changes_with_the_content(dvc: Workspace) -> None:
     first = versioning.version(dvc, "tiny")
     assert first is not None
@@ -175,6 +207,112 @@ def test_stale_names_the_stages_that_have_not_run(dvc: Workspace) -> None:
     assert versioning.stale(dvc, ["tin"]) == []
 
 
+@pytest.fixture
+def training(
+    dvc: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Workspace]:
+    """A workspace in which DVC runs train@tiny-full, for as long as the test takes."""
+    workspace = Workspace(Path(shutil.copytree(dvc.root, tmp_path / "workspace")))
+    monkeypatch.setenv("STAGE_HANGS", "full")
+    running = threading.Event()
+
+    def note(line: str) -> None:
+        if line == "hanging":
+            running.set()
+
+    def train() -> None:
+        with suppress(versioning.DVCError):
+            versioning.reproduce(workspace, "train@tiny-full", on_line=note)
+
+    with versioning.children():
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(train,))
+        thread.start()
+        assert running.wait(60)
+        yield workspace
+    thread.join(60)
+
+
+def test_what_runs_now_and_what_follows_it_is_stale_and_the_rest_is_asked_for(
+    training: Workspace,
+) -> None:
+    stale = versioning.stale(training, ["tiny"])
+    assert {"train@tiny-full", "evaluate@tiny-full", "compare@tiny", "train@tiny-das"} <= set(stale)
+    assert "prepare@tiny" not in stale
+
+
+def test_who_blocks_a_stage_is_named(training: Workspace) -> None:
+    with pytest.raises(versioning.DVCError, match=r"being blocked by: \(PID \d+\): .*dvc"):
+        versioning.reproduce(training, "evaluate@tiny-full")
+
+
+def test_a_version_waits_for_a_dvc_that_hashes_the_exams(
+    dvc: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(Path(shutil.copytree(dvc.root, tmp_path / "workspace")))
+    before = versioning.version(workspace, "tiny")
+    (workspace.exams("tiny") / "another.npz").write_text("another")
+    notes = workspace.root / ".dvc/tmp/rwlock"
+    with subprocess.Popen(["sleep", "600"]) as other:
+
+        def end() -> None:
+            other.kill()
+            other.wait()  # a zombie would go on counting as a reader
+
+        reader = {"pid": other.pid, "cmd": "dvc repro"}
+        exams = {str(workspace.exams("tiny")): [reader]}
+        notes.write_text(json.dumps({"read": exams, "write": {}}))
+        with monkeypatch.context() as hasty:
+            hasty.setattr("keyslice.versioning.dvc.BUSY_SECONDS", 0)
+            with pytest.raises(versioning.DVCError, match=rf"PID {other.pid}\): dvc repro"):
+                versioning.record_version(workspace, "tiny")
+        threading.Timer(3, end).start()
+        assert versioning.record_version(workspace, "tiny") != before
+
+
+def test_no_ingestion_comes_between_a_preparation_and_its_entry_in_dvc_lock(
+    dvc: Workspace, tmp_path: Path
+) -> None:
+    workspace = Workspace(Path(shutil.copytree(dvc.root, tmp_path / "workspace")))
+    (workspace.exams("tiny") / "another.npz").write_text("another")
+    held: list[bool] = []
+
+    def attempt() -> None:
+        try:
+            with dataset_lock(workspace, "tiny", "ingest", patience=0):
+                held.append(False)
+        except UserError:
+            held.append(True)
+
+    def note(line: str) -> None:
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+
+    assert versioning.reproduce(workspace, "prepare@tiny", on_line=note) == "ran"
+    assert held
+    assert all(held)
+    attempt()
+    assert held[-1] is False
+
+
+@pytest.mark.parametrize(
+    ("stage", "found"),
+    [
+        ("prepare@a", {"prepare@a", "train@a-x", "train@a-y", "evaluate@a-x", "compare@a"}),
+        ("train@a-x", {"train@a-x", "evaluate@a-x", "compare@a"}),
+        ("evaluate@a-y", {"compare@a"}),
+        ("compare@a", {"compare@a"}),
+        ("retrain-a", set()),
+    ],
+)
+def test_the_stages_after_one_are_its_variants_and_the_comparison(
+    stage: str, found: set[str]
+) -> None:
+    others = ["prepare@b", "train@b-x", "compare@b"]
+    own = ["prepare@a", "train@a-x", "train@a-y", "evaluate@a-x", "compare@a"]
+    assert followers(stage, own + others) == found
+
+
 def test_the_version_that_was_prepared_is_the_pointers(dvc: Workspace) -> None:
     assert versioning.prepared_version(dvc, "tiny") == versioning.version(dvc, "tiny")
     assert versioning.prepared_version(dvc, "other") is None
@@ -183,13 +321,63 @@ def test_the_version_that_was_prepared_is_the_pointers(dvc: Workspace) -> None:
 CONFLICT = "outs:\n<<<<<<< HEAD\n- md5: a.dir\n=======\n- md5: b.dir\n>>>>>>> other\n"
 
 
-@pytest.mark.parametrize("text", [CONFLICT, "", "outs: []\n"])
-def test_a_damaged_pointer_is_told_with_the_way_out(tmp_path: Path, text: str) -> None:
-    workspace = Workspace(tmp_path)
-    workspace.pointer("tiny").parent.mkdir(parents=True)
-    workspace.pointer("tiny").write_text(text)
+@pytest.fixture
+def pointer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where tmp_path's dataset `tiny` has its pointer; a damaged one is soon told."""
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.2)
+    file = Workspace(tmp_path).pointer("tiny")
+    file.parent.mkdir(parents=True)
+    return file
+
+
+def test_marks_of_a_merge_are_told_with_the_choice(tmp_path: Path, pointer: Path) -> None:
+    pointer.write_text(CONFLICT)
     with pytest.raises(UserError, match=r"^data/exams/tiny.dvc: .* git checkout --ours data/exams"):
-        versioning.version(workspace, "tiny")
+        versioning.version(Workspace(tmp_path), "tiny")
+
+
+@pytest.mark.parametrize("text", ["", "outs: []\n", "- outs\n", "outs: [\n"])
+def test_a_damaged_pointer_is_told_with_the_way_out(
+    tmp_path: Path, pointer: Path, text: str
+) -> None:
+    pointer.write_text(text)
+    with pytest.raises(UserError, match=r"^data/exams/tiny.dvc: .* git checkout data/exams"):
+        versioning.version(Workspace(tmp_path), "tiny")
+
+
+@pytest.mark.parametrize("text", ["schema: '2.0'\nstages:\n  prepare@a:\n", "stages: 1", "a: 1"])
+def test_a_damaged_dvc_lock_is_no_choice_between_sides(
+    tmp_path: Path, pointer: Path, text: str
+) -> None:
+    (tmp_path / "dvc.lock").write_text(text)
+    with pytest.raises(UserError, match=r"^dvc.lock: cannot be read; .* or remove it"):
+        versioning.prepared_version(Workspace(tmp_path), "a")
+
+
+def test_a_dvc_lock_that_is_being_written_is_read_when_it_is_whole(
+    dvc: Workspace, tmp_path: Path
+) -> None:
+    """In pieces, as DVC writes it: some of the first pieces are YAML and lack stages."""
+    file = tmp_path / "dvc.lock"
+    known = yaml.safe_load((dvc.root / "dvc.lock").read_text())
+    entry = known["stages"]["prepare@tiny"]
+    known["stages"] = {"prepare@other": entry, "prepare@tiny": entry}
+    text = yaml.safe_dump(known)
+    begun = threading.Event()
+
+    def write() -> None:
+        with file.open("w") as written:
+            for start in range(0, len(text), 40):
+                written.write(text[start : start + 40])
+                written.flush()
+                begun.set()
+                time.sleep(0.03)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert begun.wait(60)
+    assert versioning.prepared_version(Workspace(tmp_path), "tiny") is not None
+    thread.join()
 
 
 def test_the_hash_of_a_stage_is_none_until_all_of_it_has_run(dvc: Workspace) -> None:
@@ -308,6 +496,21 @@ def test_half_a_note_of_a_child_stops_no_recovery(tmp_path: Path, name: str) -> 
     note.parent.mkdir(parents=True)
     note.write_text('{"child": {"pi')
     assert versioning.end_orphans(tmp_path) == 0
+
+
+def test_a_child_that_cannot_be_noted_does_not_go_on_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    def full(note: Path, process: "subprocess.Popen[str]") -> None:
+        started.append(process)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(processes, "_write_note", full)
+    with pytest.raises(OSError, match="no space left"):
+        versioning.run([sys.executable, "-c", FAMILY], cwd=tmp_path)
+    assert gone(started[0].pid)
 
 
 def test_dvcs_notes_are_left_alone_while_dvc_edits_them(dead_lock: Path) -> None:

@@ -19,7 +19,7 @@ parallel_option = click.option(
     "--parallel",
     type=click.IntRange(1),
     metavar="N",
-    help="Train N variants at a time.  [default: one per core]",
+    help="Train N variants at a time.  [default: what cores and GPU allow]",
 )
 
 
@@ -99,7 +99,10 @@ def ingest(dataset: str, as_json: bool) -> None:
 @parallel_option
 @click.option("--force", is_flag=True, help="Run the flow even if nothing is new.")
 @click.option("--verbose", is_flag=True, help="Show Prefect's own log.")
-def retrain(datasets: Sequence[str], parallel: int | None, force: bool, verbose: bool) -> None:
+@json_option
+def retrain(
+    datasets: Sequence[str], parallel: int | None, force: bool, verbose: bool, as_json: bool
+) -> None:
     """Train on what is new, compare, and register the candidate.
 
     Ingests, prepares, trains, evaluates, compares and registers each DATASET (default: all that
@@ -109,13 +112,20 @@ def retrain(datasets: Sequence[str], parallel: int | None, force: bool, verbose:
 
     workspace, params = _workspace()
     retraining.run(
-        workspace, params, tuple(datasets), parallel=parallel, force=force, verbose=verbose
+        workspace,
+        params,
+        tuple(datasets),
+        parallel=parallel,
+        force=force,
+        verbose=verbose,
+        as_json=as_json,
     )
 
 
 @main.command()
 @click.argument("datasets", nargs=-1, metavar="[DATASET]...")
-def register(datasets: Sequence[str]) -> None:
+@json_option
+def register(datasets: Sequence[str], as_json: bool) -> None:
     """Register what `dvc repro` has made.
 
     Shows the finished results of each DATASET (default: all that have been ingested) in MLflow and
@@ -123,13 +133,13 @@ def register(datasets: Sequence[str]) -> None:
     """
     from keyslice.console import registration
 
-    registration.run(*_workspace(), tuple(datasets))
+    registration.run(*_workspace(), tuple(datasets), as_json=as_json)
 
 
 @main.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Show datasets, versions, what is out of date, and models."""
+    """Show datasets, versions, what is due, what runs, and models."""
     from keyslice.console import overview
 
     overview.run(*_workspace(), as_json=as_json)
@@ -210,9 +220,9 @@ def stage() -> None:
 @click.argument("dataset")
 def stage_prepare(dataset: str) -> None:
     """Write the frame store of DATASET."""
-    from keyslice.stages.prepare import prepare
+    from keyslice.console import preparation
 
-    prepare(*_workspace(), dataset)
+    preparation.run(*_workspace(), dataset)
 
 
 @stage.command("train")
@@ -247,7 +257,7 @@ def stage_compare(dataset: str) -> None:
     from keyslice.stages.compare import compare
 
     workspace, params = _workspace()
-    compare(workspace, params, dataset, version=versioning.version(workspace, dataset))
+    compare(workspace, params, dataset, version=versioning.prepared_version(workspace, dataset))
 
 
 @stage.command("latency")

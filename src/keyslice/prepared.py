@@ -38,7 +38,8 @@ TYPES = pyarrow.schema(
         ("source_frames", pyarrow.int64()),  # before thinning
         ("low", pyarrow.float64()),  # the sample values that became 0 and 255
         ("high", pyarrow.float64()),
-        ("informative", pyarrow.list_(pyarrow.int32())),  # numbers after thinning; null: not known
+        # Numbers after thinning, which may have left none; null: not known, or never any.
+        ("informative", pyarrow.list_(pyarrow.int32())),
     ]
 )
 

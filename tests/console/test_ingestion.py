@@ -1,27 +1,39 @@
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from keyslice.config import Workspace
 from keyslice.console import ingestion
 from keyslice.exams.ingestion import IngestReport
 from keyslice.exams.quarantine import Refusal
+from keyslice.ingest import Ingested
+
+
+def report(**counts: Any) -> IngestReport:
+    """With these counts, all others zero."""
+    names = [field.name for field in fields(IngestReport) if field.type is int]
+    about = {"dataset": "ward", "batch": None, "manifest_sha256": "", "refused": ()}
+    values: dict[str, Any] = {**dict.fromkeys(names, 0), **about, **counts}
+    return IngestReport(**values)
 
 
 def test_names_in_brackets_are_shown_as_they_are(tmp_path: Path, capsys) -> None:
     names = ("scan[left].nii.gz", "a[/b].nii", ":heart:.nii")
     refused = tuple(Refusal(name, "why [not]", "unreadable", "2024-01-02") for name in names)
-    counts = dict.fromkeys(
-        ("accepted", "present", "duplicates", "across_splits", "left_out", "relabelled", "removed"),
-        0,
-    )
-    report = IngestReport(
-        dataset="ward",
-        found=3,
-        quarantined=3,
-        batch=None,
-        manifest_sha256="",
-        refused=refused,
-        **counts,
-    )
-    ingestion.show_refusals(Workspace(tmp_path), report)
+    ingestion.show_refusals(Workspace(tmp_path), report(found=3, quarantined=3, refused=refused))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"quarantined {name}: why [not]" for name in names]
+
+
+def test_changed_labels_and_exams_that_left_are_told(tmp_path: Path, capsys, monkeypatch) -> None:
+    counts = report(found=240, present=240, relabelled=50, removed=2)
+    done = Ingested(counts, "1.dir", "0.dir")
+    monkeypatch.setattr(ingestion, "ingest_dataset", lambda *_, **__: done)
+    ingestion.run(Workspace(tmp_path), None, "ward", as_json=False)  # type: ignore[arg-type]
+    shown = capsys.readouterr().out
+    assert "240 found = 240 already there\n50 of those already there have another label" in shown
+    assert "\n2 that were in the dataset are in it no longer\n" in shown
+
+
+def test_what_did_not_happen_is_not_told() -> None:
+    assert ingestion.changes(report(found=3, accepted=3)) == []

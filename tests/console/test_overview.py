@@ -1,9 +1,23 @@
-import pytest
+import json
+from datetime import UTC, datetime
+from pathlib import Path
 
-from keyslice.config import PhantomDataset, Workspace
+import pytest
+from rich.console import Console
+
+from keyslice import versioning
+from keyslice.config import Params, PhantomDataset, Workspace, load
+from keyslice.console import overview
 from keyslice.console.overview import counts
-from keyslice.errors import UserError
+from keyslice.errors import RunError, UserError
 from keyslice.exams.ingestion import ingest
+from keyslice.registry.models import Model
+from keyslice.registry.retrainings import Retraining
+from keyslice.stages.running import only_process_of, only_retraining
+
+NOW = datetime(2030, 1, 31, 12, 30, tzinfo=UTC)
+PARAMS = Path(__file__).parents[1] / "tiny_workspace" / "params.yaml"
+NAME = "phantom_volumes"
 
 
 @pytest.fixture
@@ -26,3 +40,94 @@ def test_a_damaged_manifest_is_a_users_error(workspace):
     workspace.manifest("spots").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="cannot be read as a manifest"):
         counts(workspace, "spots")
+
+
+@pytest.fixture
+def ward(tmp_path, monkeypatch) -> tuple[Workspace, Params]:
+    """A workspace with one dataset that counts as ingested, and an MLflow that knows of it."""
+    workspace = Workspace(tmp_path)
+    workspace.params.write_text(PARAMS.read_text().replace("  tiny:", f"  {NAME}:"))
+    retraining = Retraining("run", NAME, "1.dir", "running", NOW, None)
+    model = Model(NAME, 12, ("challenger",), "das_paper", 2, float("nan"), NOW)
+    for name, answer in {
+        "source_state": "unchanged",
+        "last_retrainings": {NAME: retraining},
+        "models": [model],
+    }.items():
+        monkeypatch.setattr(overview, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(versioning, "version", lambda *_: "0123456789abcdef.dir")
+    monkeypatch.setattr(versioning, "stale", lambda _, names: [f"train@{n}-full" for n in names])
+    return workspace, load(workspace.params)
+
+
+@pytest.fixture
+def told(ward, capsys):
+    """`told()`: what `keyslice status --json` says."""
+
+    def ask() -> dict:
+        overview.run(*ward, as_json=True)
+        return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+    return ask
+
+
+def test_json_has_no_nan(told):
+    [model] = told()["models"]
+    assert model["auc"] is None
+
+
+def test_while_a_dataset_is_retrained_that_is_what_is_told(ward, told):
+    stage = f"train@{NAME}-full"
+    with only_retraining(ward[0], [NAME], "keyslice retrain"), only_process_of(ward[0], stage):
+        shown = told()
+    assert [one["name"] for one in shown["running"]] == [f"retrain-{NAME}", stage]
+    assert shown["datasets"][NAME]["last_retraining"]["state"] == "running"
+    assert shown["datasets"][NAME]["due"] is None
+
+
+def test_a_retraining_that_nobody_carries_on_was_killed(told):
+    shown = told()
+    assert shown["running"] == []
+    assert shown["datasets"][NAME]["last_retraining"]["state"] == "killed"
+    assert shown["datasets"][NAME]["due"].startswith("1 stages are out of date")
+
+
+def test_a_source_that_is_not_there_has_not_changed(told, monkeypatch):
+    monkeypatch.setattr(overview, "source_state", lambda *_: "unseen")
+    assert "cannot be seen" in told()["datasets"][NAME]["due"]
+
+
+@pytest.mark.parametrize("part", ["last_retrainings", "models"])
+def test_without_mlflow_the_datasets_are_told_and_then_what_failed(ward, monkeypatch, capsys, part):
+    def fails(*_):
+        raise RunError("MLflow does not answer")
+
+    monkeypatch.setattr(overview, part, fails)
+    with pytest.raises(RunError, match="does not answer"):
+        overview.run(*ward, as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["datasets"][NAME]["version"] == "0123456789abcdef.dir"
+    assert shown["models"] is None
+
+
+def test_without_dvc_the_models_are_told_and_then_what_failed(ward, monkeypatch, capsys):
+    def fails(*_):
+        raise versioning.DVCError("dvc status: no memory left")
+
+    monkeypatch.setattr(versioning, "stale", fails)
+    with pytest.raises(RunError, match="no memory left"):
+        overview.run(*ward, as_json=True)
+    assert len(json.loads(capsys.readouterr().out)["models"]) == 1
+
+
+def test_everything_fits_80_columns(ward, monkeypatch):
+    console = Console(width=80, record=True, highlight=False)
+    monkeypatch.setattr(overview, "out", console)
+    stage = f"train@{NAME}-das_paper"
+    with only_retraining(ward[0], [NAME], "keyslice retrain"), only_process_of(ward[0], stage):
+        overview.run(*ward, as_json=False)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
+    assert any("2030-01-31 12:30" in line and "running" in line for line in lines)
+    assert any(stage in line for line in lines)

@@ -1,14 +1,79 @@
+import json
 from pathlib import Path
 
+import pytest
+
+from keyslice.config import Workspace
+from keyslice.console import prediction
 from keyslice.console.output import out
 from keyslice.console.prediction import table
+from keyslice.errors import UserError
+from keyslice.models import predictor
 from keyslice.models.predictor import Prediction
+
+FOUND = Prediction({"[no]": 0.25, "yes": 0.75}, kept=[0, 1], attention=[0.5, 0.5], plane="axial")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """`command(files, as_json)`: predict with a model that finds no file named bad.nii."""
+
+    class Loaded:
+        class settings:  # noqa: N801
+            classes = ("[no]", "yes")
+
+        def predict_each(self, files):
+            for file in files:
+                bad = UserError("no such file", where=predictor.printable(str(file)))
+                yield bad if file.name.endswith("bad.nii") else FOUND
+
+    monkeypatch.setattr(prediction, "download", lambda *_: tmp_path)
+    monkeypatch.setattr(predictor.Predictor, "load", lambda folder: Loaded())
+
+    def run(*files: str, as_json: bool = False) -> None:
+        paths = [Path(file) for file in files]
+        prediction.run(Workspace(tmp_path), paths, name="ward", version="1", as_json=as_json)
+
+    return run
 
 
 def test_paths_and_classes_are_shown_as_they_were_given(capsys) -> None:
-    found = Prediction({"[no]": 0.25, "yes": 0.75}, kept=[0, 1], attention=[0.5, 0.5])
-    files = [Path("in/scan[left].nii.gz"), Path("in/a[/b].nii")]
-    out.print(table("ward @x[1]", ["[no]", "yes"], [(file, found) for file in files]))
+    files = ["in/scan[left].nii.gz", "in/a[/b].nii"]
+    out.print(table("ward @x[1]", ["[no]", "yes"], [(file, FOUND) for file in files]))
     shown = capsys.readouterr().out
-    for words in (*map(str, files), "[no]", "ward @x[1]", "0.250", "0-1"):
+    for words in (*files, "[no]", "ward @x[1]", "0.250", "axial 0-1"):
         assert words in shown
+
+
+def test_what_the_numbers_of_slices_mean_is_said(command, capsys) -> None:
+    command("a.nii")
+    assert "numbered from 0, in the order in which the file has them" in capsys.readouterr().out
+
+
+def test_files_at_fault_are_lines_beside_the_others_and_exit_code_2(command, capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        command("a.nii", "[x]bad.nii", "b.nii")
+    assert end.value.code == 2
+    told = capsys.readouterr()
+    assert told.err == "error: [x]bad.nii: no such file\n"
+    assert "a.nii" in told.out
+    assert "b.nii" in told.out
+
+
+def test_in_json_a_file_at_fault_is_an_entry_with_its_error(command, capsys) -> None:
+    with pytest.raises(SystemExit):
+        command("a.nii", "bad.nii", as_json=True)
+    one, other = json.loads(capsys.readouterr().out)
+    assert (one["file"], one["label"], one["plane"]) == ("a.nii", "yes", "axial")
+    assert other == {"file": "bad.nii", "error": "bad.nii: no such file"}
+
+
+def test_a_name_that_is_not_utf_8_is_shown(command, capsys) -> None:
+    command("M\udcfcller.nii")
+    assert r"M\xfcller.nii" in capsys.readouterr().out
+
+
+def test_nothing_but_faults_gives_no_table(command, capsys) -> None:
+    with pytest.raises(SystemExit):
+        command("bad.nii")
+    assert capsys.readouterr().out == ""

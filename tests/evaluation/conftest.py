@@ -52,12 +52,12 @@ def make_predictions(
                     "split": "test" if (number // 3) % 2 else "validation",
                     "label": label,
                     "seed": seed,
-                    "probabilities": probabilities.astype(np.float32),
+                    "probabilities": probabilities,
                     "frames": frames,
                     "kept": kept.astype(np.int32),
                     "attention": attention.astype(np.float32),
                     "macs": 1e6 * len(kept) + 2e4,
-                    "informative": informative.astype(np.int32) if known else None,
+                    "informative": informative.astype(np.int32) if known and label else None,
                 }
             )
     return pd.DataFrame(rows)

@@ -32,9 +32,14 @@ def test_a_hit_is_one_informative_frame_and_recall_their_share():
 
 
 def test_exams_without_informative_frames_count_neither_way():
-    known = (0, [1, 2], np.array([2]), 1.0)
-    found = attended(rows(known, (0, [1], np.array([], int), 1.0), (0, [1], None, 1.0))).loc[0]
+    found = attended(rows((0, [1, 2], np.array([2]), 1.0), (0, [1], None, 1.0))).loc[0]
     assert found["hit_rate"] == 1
+
+
+def test_informative_frames_that_were_dropped_before_the_sampler_are_a_miss():
+    dropped = (0, [1], np.array([], int), 1.0)
+    found = attended(rows((0, [1, 2], np.array([2]), 1.0), dropped)).loc[0]
+    assert found["hit_rate"] == found["informative_recall"] == 0.5
 
 
 def test_without_known_frames_there_is_no_hit_rate():

@@ -83,6 +83,12 @@ def test_test_exams_have_no_say(make):
     assert choose(assess_all(results, "validation", settings), ("a", "b"), 1) == before
 
 
+def test_variants_without_common_seeds_are_held_against_each_other(make):
+    results = {"a": make(skill=0.3), "b": make(skill=3.0, noise=1, seeds=(7,))}
+    chosen = choose(assess_all(results, "validation", Evaluate(resamples=100)), ("a", "b"), 1)
+    assert (chosen.variant, chosen.seed) == ("b", 7)
+
+
 def test_without_candidates_there_is_no_choice():
     with pytest.raises(ValueError, match="no candidate"):
         choose(VALIDATION, (), 1)

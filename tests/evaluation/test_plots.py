@@ -1,3 +1,5 @@
+from xml.sax.saxutils import escape
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -46,6 +48,13 @@ def test_a_figure_drawn_twice_has_the_same_bytes(name, results):
     assert first == again
     assert first.startswith("<svg")
     assert "<dc:date>" not in first
+
+
+@pytest.mark.parametrize("name", [r"$\frac$", "$5", "a_1 & <b>"])
+def test_a_class_is_named_as_it_is(name, results):
+    found = predicted(results["das"], "test")
+    drawn = palette.svg(plots.confusions(found, (name, "other"), LOOKS["das"]))
+    assert drawn.count(f">{escape(name)}<") == 2
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_as_they_were(results):

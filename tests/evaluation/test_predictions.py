@@ -4,6 +4,7 @@ import pandera.errors
 import pytest
 
 from keyslice.evaluation.predictions import predicted, read, write
+from keyslice.metrics import auc, once
 
 
 def test_what_is_written_is_read_again(predictions, tmp_path):
@@ -15,6 +16,21 @@ def test_what_is_written_is_read_again(predictions, tmp_path):
             assert np.array_equal(before, after)
 
 
+@pytest.mark.parametrize("sure_of", [0, 1])
+def test_the_order_of_confident_predictions_is_kept(predictions, tmp_path, sure_of):
+    """Margins of 18 and more: in single precision all probabilities would be 1."""
+    rows = predictions.query("seed == 0 and split == 'test'").copy()
+    margins = np.random.default_rng(0).uniform(18, 21, len(rows))
+    small = 1 / (1 + np.exp(margins))
+    sure = np.stack([1 - small, small], axis=1)
+    rows["probabilities"] = list(sure[:, ::-1] if sure_of else sure)
+    write(rows, tmp_path / "predictions.parquet")
+    found = predicted(read(tmp_path / "predictions.parquet"), "test")
+    logits = np.stack([-margins, margins], axis=1) * (1 if sure_of else -1)
+    count = once(len(margins))
+    assert auc(found.labels, found.probabilities[0], count) == auc(found.labels, logits, count)
+
+
 def test_the_order_of_the_rows_does_not_change_the_bytes(predictions, tmp_path):
     write(predictions, tmp_path / "a.parquet")
     write(predictions.sample(frac=1, random_state=0), tmp_path / "b.parquet")
@@ -24,6 +40,15 @@ def test_the_order_of_the_rows_does_not_change_the_bytes(predictions, tmp_path):
 def test_unknown_informative_frames_stay_unknown(make, tmp_path):
     write(make(known=False), tmp_path / "predictions.parquet")
     assert read(tmp_path / "predictions.parquet")["informative"].isna().all()
+
+
+def test_an_exam_without_informative_frames_is_not_one_of_which_they_are_unknown(make, tmp_path):
+    rows = make(exams=6, seeds=(0,))
+    rows["informative"] = [[], None, [2], [], None, [3, 4]]
+    write(rows, tmp_path / "predictions.parquet")
+    again = read(tmp_path / "predictions.parquet").sort_values("exam_id")["informative"]
+    lists = [None if found is None else found.tolist() for found in again]
+    assert lists == rows["informative"].tolist()
 
 
 @pytest.mark.parametrize(

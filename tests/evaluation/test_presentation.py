@@ -54,8 +54,21 @@ def test_the_terminal_table_fits_80_columns_uncut(table):
     lines = shown(terminal(table, "full", "a_variant_with_a_long_name"))
     assert max(map(len, lines)) <= 80
     for row, line in zip(table.itertuples(), lines[1:], strict=True):
+        assert line.split()[0] == row.variant
         assert f"{row.auc_mean:.3f} ± {row.auc_sd:.3f}" in line
         assert line.rstrip().endswith("%")
+
+
+@pytest.mark.parametrize("reference", ["full", "das_that_keeps_half_of_all_frames_a"])
+def test_long_names_are_folded_and_stay_apart(table, reference):
+    names = ["full", "das_that_keeps_half_of_all_frames_a", "das_that_keeps_half_of_all_frames_b"]
+    renamed = table.assign(variant=names).rename(
+        columns={"auc_minus_uniform": f"auc_minus_{names[1]}"}
+    )
+    lines = shown(terminal(renamed, reference, names[2]))
+    assert max(map(len, lines)) <= 80
+    first_column = "".join(line.split("  ")[0] for line in lines)
+    assert first_column.replace(" ", "") == "variant" + "".join(names) + "◀"
 
 
 def test_the_candidate_is_marked(table):

@@ -30,14 +30,20 @@ def dataset() -> FolderDataset:
 
 @pytest.fixture
 def write_exam(workspace: Workspace) -> Callable[..., np.ndarray]:
-    """`write_exam("a.nii", seed, dtype=…)`: a random volume in the inbox of `ward`."""
+    """`write_exam("a.nii", seed, dtype=…)`: a random volume in the inbox of `ward`.
 
-    def write(name: str, seed: int, *, dtype: str = "uint8", slices: int = 5) -> np.ndarray:
+    With `downwards`, the file has the same slices from head to foot.
+    """
+
+    def write(
+        name: str, seed: int, *, dtype: str = "uint8", slices: int = 5, downwards: bool = False
+    ) -> np.ndarray:
         rng = np.random.default_rng(seed)
         samples = rng.integers(0, 200, size=(6, 7, slices)).astype(dtype)
         path = workspace.inbox("ward") / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(samples, np.diag([1.0, 1.0, 4.0, 1.0])), path)
+        stored, step = (samples[:, :, ::-1], -4.0) if downwards else (samples, 4.0)
+        nib.save(nib.Nifti1Image(stored, np.diag([1.0, 1.0, step, 1.0])), path)
         return samples
 
     return write

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from keyslice.exams.exam import Exam, exam_id, load, save
+from keyslice.exams.exam import Exam, exam_id, from_other_end, load, save
 
 frames = st.sampled_from(["uint8", "int16", "float32"]).flatmap(
     lambda dtype: arrays(
@@ -77,6 +77,32 @@ def test_an_object_array_is_not_loaded(tmp_path: Path):
 def test_frames_that_break_a_rule_are_refused(samples, rule):
     with pytest.raises(ValueError, match=rule):
         Exam(samples)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_spacing_or_time_that_is_none_is_refused(value):
+    samples = np.zeros((2, 3, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"frame_time is .* must be finite and above zero"):
+        Exam(samples, frame_time=value)
+    with pytest.raises(ValueError, match=r"spacing is .* must be finite and above zero"):
+        Exam(samples, spacing=(1.0, value, 1.0))
+
+
+def test_a_stored_measure_that_is_none_is_not_known(tmp_path: Path):
+    """Files of before that rule."""
+    samples = np.zeros((2, 3, 3), np.uint8)
+    np.savez(tmp_path / "e.npz", frames=samples, spacing=[1, np.nan, 1], frame_time=-1, facts="{}")
+    exam = load(tmp_path / "e.npz")
+    assert (exam.spacing, exam.frame_time) == (None, None)
+
+
+def test_frames_without_facts_are_in_their_own_order():
+    exam = Exam(np.zeros((2, 3, 3), np.uint8))
+    assert (exam.reversed, exam.plane) == (False, None)
+
+
+def test_numbers_from_the_other_end_name_the_same_frames():
+    assert from_other_end([0, 2, 2], 5) == [2, 2, 4]
 
 
 def test_a_fact_that_is_not_in_the_list_is_refused():

@@ -1,15 +1,22 @@
+import contextlib
 import csv
 import dataclasses
+import json
+import os
 import re
+import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.nifti1 import Nifti1Extension
 
 from keyslice.config import FolderDataset, PhantomDataset
 from keyslice.errors import UserError
 from keyslice.exams import ingestion, manifest, stored
 from keyslice.exams.exam import exam_id, exam_path, load
+from keyslice.exams.fingerprint import source_state
 from keyslice.exams.ingestion import ingest
 from keyslice.exams.nifti import read
 from keyslice.exams.pseudonym import KEY_VARIABLE, create_key
@@ -49,12 +56,24 @@ def test_every_exam_is_stored_as_read_and_listed(workspace, dataset, ward):
         assert (row["frame_spacing"], row["row_spacing"]) == (4.0, 1.0)
 
 
+def _add_name(path: Path) -> None:
+    """Put a name wherever a NIfTI file has room for text."""
+    image = nib.Nifti1Image.from_filename(path)
+    for field in ("descrip", "aux_file", "intent_name", "db_name"):
+        image.header[field] = "doe_john"
+    image.header.extensions.append(Nifti1Extension("comment", b"doe_john"))
+    nib.save(image, path.with_name(f"named_{path.name}"))
+    path.with_name(f"named_{path.name}").replace(path)
+    assert path.read_bytes().count(b"doe_john") == 5
+
+
 def test_no_original_name_or_patient_id_enters_a_file_but_the_quarantine_list(
     workspace, dataset, write_exam, write_table, contents
 ):
     rows = [(f"doe_{n}.nii", f"ID-{n:04}", "yes" if n % 2 else "no") for n in range(6)]
     for seed, (name, _, _) in enumerate(rows):
         write_exam(name, seed)
+        _add_name(workspace.inbox("ward") / name)
     write_table(rows)
     ingest(workspace, "ward", dataset)
     written = [*workspace.exams("ward").iterdir(), *workspace.state.rglob("*")]
@@ -95,14 +114,48 @@ def test_stored_exams_that_nobody_touched_are_not_read_again(workspace, dataset,
     assert ingest(workspace, "ward", dataset).present == 12
 
 
-def test_a_folder_among_the_exams_is_neither_versioned_nor_swept_away(workspace, dataset, ward):
+@pytest.mark.parametrize("name", ["Doe/", "Doe.nii.gz", "Doe.npz", ".Doe", f"{'a' * 32}.npz/"])
+def test_what_a_person_put_among_the_exams_is_neither_versioned_nor_swept_away(
+    workspace, dataset, ward, name
+):
     ingest(workspace, "ward", dataset)
-    (workspace.exams("ward") / "mine").mkdir()
-    before = workspace.manifest("ward").read_bytes()
-    with pytest.raises(UserError, match=r"^data/exams/ward: holds a folder"):
+    path = workspace.exams("ward") / name
+    path.mkdir() if name.endswith("/") else path.write_text("not ours")
+    before = _files(workspace.data)
+    with pytest.raises(UserError, match=r"^data/exams/ward: holds .*data/inbox/ward$") as error:
         ingest(workspace, "ward", dataset)
-    assert (workspace.exams("ward") / "mine").is_dir()
-    assert workspace.manifest("ward").read_bytes() == before
+    assert "Doe" not in str(error.value)
+    assert path.exists()
+    assert _files(workspace.data) == before
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_comes_among_the_exams_while_they_are_read_is_not_swept_away(
+    workspace, dataset, ward, write_table, refused
+):
+    ingest(workspace, "ward", dataset)
+    late = workspace.exams("ward") / "scan_001.nii.gz"
+    if refused:
+        write_table([(*row, "train") for row in ward], ("file", "patient_id", "label", "split"))
+    with pytest.raises(UserError) if refused else contextlib.nullcontext():
+        ingest(workspace, "ward", dataset, progress=lambda *_: late.touch())
+    assert late.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{'0' * 32}.npz",
+        f".{'0' * 32}-01234567.npz",
+        ".manifest-01234567.parquet",
+        ".zTLSxa8-V0ZbJ_4ZYFpZ3Q.tmp",
+    ],
+)
+def test_what_a_kill_left_among_the_exams_is_swept_away(workspace, dataset, ward, name):
+    ingest(workspace, "ward", dataset)
+    (workspace.exams("ward") / name).touch()
+    assert ingest(workspace, "ward", dataset).present == 12
+    assert not (workspace.exams("ward") / name).exists()
 
 
 def test_a_setting_that_came_later_counts_as_its_default_and_changes_no_byte(
@@ -190,6 +243,73 @@ def test_an_exam_accepted_earlier_is_quarantined_with_the_one_that_contradicts_i
     assert _files(workspace.data) == again
 
 
+def _without_ids(rows):
+    return [(file, "", label) for file, _, label in rows]
+
+
+def _patients_and_splits(workspace):
+    table = _table(workspace).set_index("exam_id")
+    return table["patient"].to_dict(), table["split"].to_dict()
+
+
+def test_patient_ids_that_are_filled_in_later_are_taken_over_and_move_no_exam(
+    workspace, dataset, ward, write_exam, write_table
+):
+    write_table(_without_ids(ward))
+    ingest(workspace, "ward", dataset)
+    unknown, splits = _patients_and_splits(workspace)
+    assert set(unknown.values()) == {"unknown"}
+    for rows in ([*ward[:5], *_without_ids(ward[5:])], ward):
+        write_table(rows)
+        report = ingest(workspace, "ward", dataset)
+        assert (report.present, report.quarantined, report.removed) == (12, 0, 0)
+        assert _patients_and_splits(workspace)[1] == splits
+    known, _ = _patients_and_splits(workspace)
+    assert len(set(known.values()) - {"unknown"}) == 12
+
+    write_exam("late.nii", 70)
+    write_table([*_without_ids(ward), ("late.nii", "003", "yes")])
+    assert ingest(workspace, "ward", dataset).accepted == 1
+    patients, splits_now = _patients_and_splits(workspace)
+    assert known.items() <= patients.items()
+    (late,) = patients.keys() - known.keys()
+    earlier = next(exam for exam, patient in known.items() if patient == patients[late])
+    assert splits_now[late] == splits[earlier]
+
+
+def test_an_id_filled_in_that_two_splits_would_share_is_refused(
+    workspace, dataset, ward, write_table
+):
+    write_table(_without_ids(ward))
+    ingest(workspace, "ward", dataset)
+    before = _files(workspace.exams("ward"))
+    write_table([(file, "one", label) for file, _, label in ward])
+    with pytest.raises(UserError, match=r"datasets\.ward: exam .* another of its patient in"):
+        ingest(workspace, "ward", dataset)
+    assert _files(workspace.exams("ward")) == before
+
+
+def test_a_copy_without_an_id_is_its_patients(workspace, dataset, ward, write_exam, write_table):
+    write_exam("copy.nii", 0)
+    write_table([("copy.nii", "", "no"), *ward])
+    report = ingest(workspace, "ward", dataset)
+    assert (report.accepted, report.duplicates, report.quarantined) == (12, 1, 0)
+    assert "unknown" not in set(_table(workspace)["patient"])
+
+
+def test_an_exam_of_unknown_patient_is_no_party_to_a_conflict_about_it(
+    workspace, dataset, ward, write_exam, write_table
+):
+    write_table(_without_ids(ward))
+    ingest(workspace, "ward", dataset)
+    write_exam("copy.nii", 0)
+    write_table([*ward, ("copy.nii", "123", "no")])
+    assert ingest(workspace, "ward", dataset).quarantined == 2
+    write_table([*ward, ("copy.nii", "000", "no")])
+    assert ingest(workspace, "ward", dataset).duplicates == 1
+    assert len(_table(workspace)) == 12
+
+
 def test_a_settled_conflict_lets_the_exam_in_again(
     workspace, dataset, ward, write_exam, write_table
 ):
@@ -260,12 +380,75 @@ def test_an_exam_file_without_a_line_is_quarantined(workspace, dataset, ward, wr
     assert _accounted(report)
 
 
+@pytest.mark.parametrize("name", [b"M\xfcller.nii", b"M\xfcller/a.nii"])
+def test_a_file_whose_name_is_not_utf_8_is_quarantined(workspace, dataset, ward, name):
+    path = os.fsencode(workspace.inbox("ward")) + b"/" + name
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - Path takes no bytes
+    shutil.copyfile(workspace.inbox("ward") / "0.nii", path)
+    for _ in range(2):
+        report = ingest(workspace, "ward", dataset)
+        assert report.quarantined == 1
+        assert _accounted(report)
+    (row,) = _quarantine(workspace)
+    assert row["file"] == name.decode(errors="backslashreplace")
+    assert "not UTF-8" in row["reason"]
+    assert source_state(workspace, "ward", dataset) == "unchanged"
+    os.remove(path)  # noqa: PTH107
+    ingest(workspace, "ward", dataset)
+    assert _quarantine(workspace) == []
+
+
 def test_informative_frames_are_kept_and_checked(workspace, dataset, ward, write_table):
     columns = ("file", "patient_id", "label", "informative")
     write_table([(*ward[0], "5"), *((*row, "4 2") for row in ward[1:])], columns)
     report = ingest(workspace, "ward", dataset)
     assert report.quarantined == 1
     assert _table(workspace)["informative"].tolist() == [[2, 4]] * 11
+
+
+def test_informative_frames_are_numbered_as_the_file_has_them(
+    workspace, dataset, ward, write_exam, write_table
+):
+    """Also those of a file that is not read again, and of each file of the same exam."""
+    columns = ("file", "patient_id", "label", "informative")
+    write_exam("0.nii", 0, downwards=True)
+    exam = exam_id(read(workspace.inbox("ward") / "0.nii").frames)
+    for cell, stored_numbers in (("0 1 1", [3, 4]), ("2", [2]), ("4", [0])):
+        write_table([(*ward[0], cell), *((*row, "0") for row in ward[1:])], columns)
+        assert ingest(workspace, "ward", dataset).quarantined == 0
+        informative = _table(workspace).set_index("exam_id")["informative"]
+        assert informative.pop(exam) == stored_numbers
+        assert informative.tolist() == [[0]] * 11
+    write_exam("copy.nii", 0)
+    row = ("copy.nii", *ward[0][1:], "0")
+    write_table([row, *((*row, "0") for row in ward[1:])], columns)
+    for _ in range(2):
+        ingest(workspace, "ward", dataset)
+        assert _table(workspace).set_index("exam_id").at[exam, "informative"] == [0]
+
+
+def test_a_note_that_does_not_tell_the_files_order_is_made_anew(workspace, dataset, ward):
+    ingest(workspace, "ward", dataset)
+    note = workspace.state / "sources" / "ward.json"
+    before = _files(workspace.data), note.read_bytes()
+    content = json.loads(before[1])
+    older = {"stamps": {stamp: exam for stamp, (exam, _) in content.pop("files").items()}}
+    del content["format"]
+    note.write_text(json.dumps(content | older))
+    assert source_state(workspace, "ward", dataset) != "unchanged"
+    assert ingest(workspace, "ward", dataset).present == 12
+    assert (_files(workspace.data), note.read_bytes()) == before
+
+
+def test_a_video_of_no_frame_time_comes_in(workspace, dataset, ward, write_table):
+    path = workspace.inbox("ward") / "video.nii"
+    frames = np.random.default_rng(99).integers(0, 200, (6, 7, 1, 5), dtype=np.uint8)
+    image = nib.Nifti1Image(frames, np.eye(4))
+    image.header["pixdim"][4] = -1
+    nib.save(image, path)
+    write_table([*ward, ("video.nii", "099", "yes")])
+    assert ingest(workspace, "ward", dataset).accepted == 13
+    assert _table(workspace)["frame_time"].isna().all()
 
 
 @pytest.mark.parametrize("place", ["_number_batch", "_sweep"])

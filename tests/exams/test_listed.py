@@ -10,7 +10,7 @@ SPOTS = PhantomDataset(source="phantom", kind="volume", classes=("healthy", "les
 def _params(*names: str) -> Params:
     return Params(
         datasets=dict.fromkeys(names, SPOTS),
-        variants={"full": Variant(sampler="full")},
+        variants={"full": Variant(sampler="full"), "das": Variant(sampler="das")},
         compare=Compare(references=("full",)),
     )
 

@@ -3,10 +3,11 @@ import sys
 import threading
 
 import pytest
+from filelock import FileLock
 
 from keyslice.config import Workspace
 from keyslice.errors import UserError
-from keyslice.exams.lock import dataset_lock
+from keyslice.exams.lock import HELD, dataset_lock, locked
 
 HOLDER = """
 import sys, time, pathlib
@@ -70,3 +71,22 @@ def test_the_same_thread_may_enter_again_and_the_outermost_exit_releases(workspa
             assert blocked()
         assert blocked()
     assert not blocked()
+
+
+def test_a_dataset_may_have_the_name_of_any_other_lock(workspace, holder):
+    for name in ("ward", "mlflow", "datasets"):
+        with (
+            dataset_lock(workspace, "mlflow", "prepare"),
+            FileLock(workspace.lock(name), timeout=0),
+        ):
+            pass
+
+
+def test_a_stage_whose_starter_holds_the_dataset_does_not_wait_for_it(
+    workspace, holder, monkeypatch
+):
+    monkeypatch.setenv(HELD, "ward")
+    with dataset_lock(workspace, "ward", "prepare", patience=0):
+        pass
+    with pytest.raises(UserError), locked(workspace, "dataset-ward", "prepare", patience=0):
+        pass

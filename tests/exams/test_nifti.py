@@ -35,6 +35,27 @@ def test_the_stored_orientation_does_not_matter(tmp_path: Path, flips: tuple[int
     assert (one.frames == other.frames).all()
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_frames_that_run_against_the_files_own_order_are_known_to(
+    tmp_path: Path, axis: int, order: tuple[int, ...]
+):
+    """Whichever of the file's axes the slices lie along."""
+    stored_axis = order.index(axis)
+    samples = np.arange(4 * 5 * 6, dtype=np.uint8).reshape(4, 5, 6)
+    for sign in (1, -1):
+        affine = np.zeros((4, 4))
+        affine[list(order), range(3)] = 1
+        affine[axis, stored_axis] = sign
+        affine[3, 3] = 1
+        exam = read(_save(tmp_path / "e.nii", samples, affine), axis)
+        own = np.moveaxis(samples, stored_axis, 0)
+        first = own[-1 if exam.reversed else 0]
+        assert sorted(exam.frames[0].ravel()) == sorted(first.ravel())
+        assert exam.reversed == (sign < 0)
+        assert exam.plane == ("sagittal", "coronal", "axial")[axis]
+
+
 def test_slices_run_along_the_axis_of_coarsest_spacing(tmp_path: Path):
     exam = read(_save(tmp_path / "e.nii", np.zeros((4, 5, 6), np.uint8), np.diag([1, 3, 1, 1.0])))
     assert exam.frames.shape == (5, 6, 4)
@@ -99,6 +120,27 @@ def test_a_series_of_one_slice_is_a_video(tmp_path: Path):
     assert (exam.frames == frames).all()
     assert exam.frame_time == pytest.approx(40)
     assert exam.spacing is None
+    assert (exam.reversed, exam.plane) == (False, None)
+
+
+@pytest.mark.parametrize("value", [-1, 0, np.nan, np.inf])
+def test_a_time_that_is_none_is_not_known(tmp_path: Path, value: float):
+    path = _save(tmp_path / "e.nii", np.zeros((4, 5, 1, 3), np.uint8))
+    header = bytearray(path.read_bytes())
+    header[92:96] = np.array(value, "<f4").tobytes()  # pixdim[4]
+    path.write_bytes(header)
+    assert read(path).frame_time is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_spacing_that_is_none_is_not_known_and_tells_no_slice_axis(tmp_path: Path, value: float):
+    path = _save(tmp_path / "e.nii", np.zeros((4, 5, 6), np.uint8), np.diag([1, 1, 1, 1.0]))
+    header = bytearray(path.read_bytes())
+    header[84:88] = np.array(value, "<f4").tobytes()  # pixdim[2]
+    path.write_bytes(header)
+    exam = read(path)
+    assert exam.spacing is None
+    assert exam.plane == "axial"
 
 
 def test_colour_is_read_as_three_channels(tmp_path: Path):

@@ -10,6 +10,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from keyslice import versioning
 from keyslice.config import Workspace
+from keyslice.exams.ingestion import IngestReport
 from keyslice.ingest import Ingested
 
 TEMPLATE = Path(__file__).parents[1] / "tiny_workspace"
@@ -32,12 +33,30 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     workspace = Workspace(root)
     workspace.exams("tiny").mkdir(parents=True)
     (workspace.exams("tiny") / "exam.npz").write_text("an exam")
+    workspace.manifest("tiny").write_text("its manifest")
     workspace.state.mkdir()
     monkeypatch.setattr("keyslice.ingest.ingest_dataset", _ingest)
     monkeypatch.setattr("flows.tasks.LATENCY", ("true",))
     return workspace
 
 
-def _ingest(workspace: Workspace, params: object, name: str) -> Ingested:
+REPORT = IngestReport(
+    dataset="tiny",
+    found=5,
+    accepted=1,
+    present=0,
+    duplicates=0,
+    across_splits=0,
+    left_out=1,
+    quarantined=3,
+    relabelled=0,
+    removed=2,
+    batch="0001",
+    manifest_sha256="",
+    refused=(),
+)
+
+
+def _ingest(workspace: Workspace, params: object, name: str, **_: object) -> Ingested:
     previous = versioning.version(workspace, name)
-    return Ingested(None, versioning.record_version(workspace, name), previous)  # pyright: ignore[reportArgumentType]
+    return Ingested(REPORT, versioning.record_version(workspace, name), previous)

@@ -103,6 +103,16 @@ def test_ctrl_c_ends_the_stages_that_run(
     assert not workspace.models("tiny", "das").exists()
 
 
+def test_where_git_cannot_record_a_run_no_work_begins(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace.root / ".git").rename(workspace.root / "elsewhere")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(workspace.root.parent))
+    monkeypatch.setattr(tasks, "ingest", lambda *_: pytest.fail("exams were ingested"))
+    with pytest.raises(RetrainFailed, match="run in a git clone"):
+        retrain.fn(str(workspace.root), ["tiny"])
+
+
 def test_a_failure_is_told_also_where_mlflow_cannot_be(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -113,7 +123,7 @@ def test_a_failure_is_told_also_where_mlflow_cannot_be(
         return step
 
     for name, answer in {
-        "ingest": lambda *_: "1.dir",
+        "ingest": lambda *_: tasks.Taken("1.dir", ""),
         "reproduce": lambda *_: "unchanged",
         "begin": lambda *_, **__: "parent",
         "latency": fails(OSError("no space left")),

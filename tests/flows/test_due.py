@@ -20,10 +20,10 @@ EIGHT = ("full", "random", "uniform", "nonempty", "dps", "adps", "das_paper", "d
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict:
     """What the modules below say, for the decision alone: up to date in every respect."""
-    said = {"version": "1.dir", "unchanged": True, "stale": [], "published": 1}
+    said = {"version": "1.dir", "source": "unchanged", "stale": [], "published": 1}
     monkeypatch.setattr(versioning, "version", lambda *_: said["version"])
     monkeypatch.setattr(versioning, "stale", lambda *_: said["stale"])
-    monkeypatch.setattr(module, "source_unchanged", lambda *_: said["unchanged"])
+    monkeypatch.setattr(module, "source_state", lambda *_: said["source"])
     monkeypatch.setattr(module, "published", lambda *_: said["published"])
     return said
 
@@ -36,7 +36,8 @@ def reasons(workspace: Workspace) -> list[str]:
     ("answer", "value", "reason"),
     [
         ("version", None, "tiny: not ingested yet"),
-        ("unchanged", False, "tiny: its source has changed"),
+        ("source", "changed", "tiny: its source has changed"),
+        ("source", "unseen", "tiny: its source cannot be seen; is a drive not mounted?"),
         ("stale", ["train@tiny-das"], "tiny: out of date: train das"),
         ("published", None, "tiny: its results are not registered"),
     ],
@@ -79,6 +80,15 @@ def test_nothing_new_is_no_reason(workspace: Workspace, answers: dict) -> None:
 def test_a_stale_stage_of_another_dataset_is_no_reason(workspace: Workspace, answers: dict) -> None:
     answers["stale"] = ["train@other-das"]
     assert reasons(workspace) == []
+
+
+def test_a_dataset_that_is_being_retrained_is_told_before_dvc_is_asked(
+    workspace: Workspace, answers: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versioning, "stale", lambda *_: pytest.fail("DVC was asked"))
+    retrain = only_retraining(workspace, ["tiny"], "keyslice retrain")
+    with retrain, pytest.raises(UserError, match="tiny is in use by `keyslice retrain`, process"):
+        reasons(workspace)
 
 
 def test_an_unknown_dataset_is_refused(workspace: Workspace) -> None:

@@ -12,7 +12,7 @@ def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder_params):
     folder_params("tiny")
 
     def run(error: Exception) -> Exception:
-        def broken(*_: object) -> None:
+        def broken(*_: object, **__: object) -> None:
             raise error
 
         monkeypatch.setattr("keyslice.ingest.ingest_dataset", broken)

@@ -73,6 +73,35 @@ def test_the_folder_of_weights_is_found_by_the_models_name(tmp_path, monkeypatch
     assert backbone.weights_file(Settings(name="resnet18")) is None
 
 
+def test_of_several_files_of_a_model_none_is_taken_unless_its_tag_is_named(tmp_path, monkeypatch):
+    for tag in ("b_in1k", "a_in1k"):
+        (tmp_path / f"{TINY}.{tag}.safetensors").touch()
+    monkeypatch.setenv("KEYSLICE_WEIGHTS", str(tmp_path))
+    both = rf"{TINY}\.a_in1k\.safetensors, {TINY}\.b_in1k\.safetensors"
+    with pytest.raises(UserError, match=rf"KEYSLICE_WEIGHTS .*several files.*{both}"):
+        backbone.weights_file(Settings(name=TINY))
+    found = backbone.weights_file(Settings(name=f"{TINY}.b_in1k"))
+    assert found == tmp_path / f"{TINY}.b_in1k.safetensors"
+
+
+def test_a_folder_of_weights_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("KEYSLICE_WEIGHTS", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"KEYSLICE_WEIGHTS: no such folder"):
+        backbone.weights_file(Settings(name=TINY))
+    assert backbone.weights_file(Settings(name=TINY, weights="none")) is None
+
+
+def test_a_model_that_timm_has_no_weights_for_says_so(monkeypatch):
+    monkeypatch.delenv("KEYSLICE_WEIGHTS", raising=False)
+    with pytest.raises(UserError, match=r"timm has no weights for coatnet_0_224.*weights to none"):
+        backbone.build(Settings(name="coatnet_0_224"), 224)
+
+
+def test_an_unknown_tag_of_a_known_model_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match=r"did you mean 'mobilenetv3_small_100\.lamb_in1k'"):
+        backbone.create("mobilenetv3_small_100.lam_in1k", 28)
+
+
 def test_an_unknown_model_is_named_with_the_nearest_known():
     with pytest.raises(UserError, match=r"'mobilenetv3_smal_100'.*did you mean 'mobilenetv3_small"):
         backbone.create("mobilenetv3_smal_100", 28)
@@ -100,6 +129,12 @@ def test_a_truncated_weights_file_is_refused(tmp_path):
 def test_a_hub_out_of_reach_is_one_line_with_the_way_out(monkeypatch):
     monkeypatch.delenv("KEYSLICE_WEIGHTS", raising=False)
     with pytest.raises(UserError, match=r"could not be fetched.*KEYSLICE_WEIGHTS"):
+        backbone.build(Settings(name="mobilenetv3_small_100", weights="imagenet"), 28)
+
+
+def test_a_hub_out_of_reach_names_the_folder_that_was_looked_through(tmp_path, monkeypatch):
+    monkeypatch.setenv("KEYSLICE_WEIGHTS", str(tmp_path))
+    with pytest.raises(UserError, match=rf"and KEYSLICE_WEIGHTS \({tmp_path}\) holds none"):
         backbone.build(Settings(name="mobilenetv3_small_100", weights="imagenet"), 28)
 
 

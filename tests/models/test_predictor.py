@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -34,6 +35,23 @@ def test_kept_frames_are_numbered_as_in_the_exam_that_was_given(predictor):
     assert found.kept == thinned(23, 5).tolist() == [2, 6, 11, 16, 20]
 
 
+@pytest.mark.parametrize("sampler", ["random", "das_paper", "das"])
+def test_kept_frames_are_numbered_as_in_the_file_that_was_given(predictor, tmp_path, sampler):
+    """The same slices from foot to head and from head to foot: the same frames, numbered so."""
+    used = predictor(sampler, max_frames=11)
+    samples = exam(20).transpose(2, 1, 0)
+    up, down = tmp_path / "up.nii", tmp_path / "down.nii"
+    nib.save(nib.Nifti1Image(samples, np.diag([1, 1, 5, 1.0])), up)
+    nib.save(nib.Nifti1Image(samples[:, :, ::-1], np.diag([1, 1, -5, 1.0])), down)
+    one, other = used.predict_files([up, down])
+    assert other.kept != one.kept
+    assert np.array_equal(samples[:, :, one.kept], samples[:, :, ::-1][:, :, other.kept[::-1]])
+    assert other.attention == one.attention[::-1]
+    assert other.probabilities == pytest.approx(one.probabilities)
+    assert (one.plane, other.plane) == ("axial", "axial")
+    assert one.as_dict()["plane"] == "axial"
+
+
 @pytest.mark.parametrize("sampler", ["random", "das_paper", "das", "adps"])
 def test_a_prediction_does_not_depend_on_the_exams_beside_it(predictor, sampler):
     used = predictor(sampler)
@@ -58,6 +76,33 @@ def test_more_exams_than_a_batch_are_all_predicted(predictor):
     used = predictor("uniform")
     size = used.settings.evaluate.batch_size
     assert len(used.predict_arrays([exam(2, seed) for seed in range(size + 1)])) == size + 1
+
+
+def test_files_are_read_a_batch_at_a_time_and_one_at_fault_stops_no_other(
+    predictor, tmp_path, monkeypatch
+):
+    used = predictor("uniform")
+    size = used.settings.evaluate.batch_size
+    paths = [tmp_path / f"{number}.nii" for number in range(2 * size)]
+    for seed, path in enumerate(paths[1:]):
+        nib.save(nib.Nifti1Image(exam(3, seed).transpose(2, 1, 0), np.diag([1, 1, 5, 1.0])), path)
+    asked = []
+    read = used._read
+    monkeypatch.setattr(used, "_read", lambda path: asked.append(path) or read(path))
+    each = used.predict_each(paths)
+    assert isinstance(next(each), UserError)
+    assert asked == paths[:size]
+    rest = list(each)
+    assert len(rest) == len(paths) - 1
+    assert not any(isinstance(one, UserError) for one in rest)
+    [alone] = used.predict_files([paths[1]])
+    assert rest[0].kept == alone.kept
+    assert rest[0].probabilities == pytest.approx(alone.probabilities, rel=1e-3)
+
+
+def test_a_batch_of_nothing_but_faults_is_told_file_by_file(predictor, tmp_path):
+    found = list(predictor("uniform").predict_each([tmp_path / "a.nii", tmp_path / "b.nii"]))
+    assert [str(one).split(": ")[0] for one in found] == [f"{tmp_path}/a.nii", f"{tmp_path}/b.nii"]
 
 
 def test_what_cannot_be_predicted_is_a_line_that_names_it(predictor, tmp_path):

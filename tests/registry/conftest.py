@@ -23,6 +23,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "ignored").rename(root / ".gitignore")
     (root / "data/exams/tiny").mkdir(parents=True)
     (root / "data/exams/tiny/exam.npz").write_text("an exam")
+    (root / "data/exams/tiny/manifest.parquet").write_text("its manifest")
     (root / "data/datasets.yaml").write_text("ingested: [tiny]\n")
     calls = [["prepare", "tiny"], ["compare", "tiny"]]
     calls[1:1] = [[stage, "tiny", name] for name in VARIANTS for stage in ("train", "evaluate")]

@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -5,10 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.models.utils import _enforce_schema
+from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
 from keyslice.errors import UserError
 from keyslice.registry import package
 from keyslice.registry.loader import ExamModel
+from keyslice.registry.register import _signature
 
 
 @dataclass
@@ -46,6 +50,49 @@ def test_arrays_are_predicted_as_exams(as_table: bool) -> None:
     given = pd.DataFrame({"frames": list(exams)}) if as_table else exams
     assert len(ExamModel(recorder).predict(given)) == 2  # pyright: ignore
     assert [one.shape for one in recorder.asked] == [(5, 4, 4)] * 2
+
+
+def test_frames_that_come_as_json_are_the_same_exams_as_arrays() -> None:
+    """As `mlflow models serve` reads them; 8-bit samples that became 64-bit would be rescaled."""
+    samples = {
+        "uint8": [[[82, 71], [65, 53]]],
+        "int16": [[[82, 71], [65, 53]]],
+        "float32": [[[0.1, 71], [-65, 53]]],
+    }
+    request = {
+        "dataframe_records": [{"frames": {"dtype": t, "samples": samples[t]}} for t in samples]
+    }
+    schema = _signature(("healthy", "lesion")).inputs
+    read = infer_and_parse_data(json.loads(json.dumps(request)), schema)
+    recorder = Recorder()
+    ExamModel(recorder).predict(_enforce_schema(read, schema))  # pyright: ignore
+    for dtype, asked in zip(samples, recorder.asked, strict=True):
+        assert asked.dtype == dtype
+        assert np.array_equal(asked, np.array(samples[dtype], dtype))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([[[82, 71]]], "exam 1: frames are without a type; .*uint8 or int16"),
+        ({"dtype": "int64", "samples": [[[1]]]}, "exam 1: dtype is 'int64'; it must be one of"),
+        ({"dtype": "uint8", "samples": [[[256]]]}, "exam 1: some samples are no uint8"),
+        ({"dtype": "int16", "samples": [[[0.5]]]}, "exam 1: some samples are no int16"),
+        ({"dtype": "float32", "samples": [[[None]]]}, "exam 1: .* not finite"),
+        ({"dtype": "uint8", "samples": [[[1], [1, 2]]]}, "exam 1: samples are no nested lists"),
+        ({"dtype": "uint8", "samples": [[1]]}, r"exam 1: frames have shape \(1, 1\)"),
+        (np.zeros((2, 4, 4), np.int64), "exam 1: frames are int64; they must be one of"),
+        (np.full((2, 4, 4), np.nan, np.float32), "exam 1: .* not finite"),
+        (np.zeros((2, 4, 4, 2), np.uint8), "exam 1: frames have shape"),
+    ],
+)
+def test_frames_that_are_no_exam_are_refused(value: Any, said: str) -> None:
+    recorder = Recorder()
+    rows = pd.DataFrame({"frames": [np.zeros((2, 4, 4), np.uint8), value]})
+    with pytest.raises(ValueError, match=said):
+        ExamModel(recorder).predict(rows)  # pyright: ignore
+    with pytest.raises(ValueError, match="exam 0: frames are int64"):
+        ExamModel(recorder).predict(np.zeros((1, 2, 4, 4), np.int64))  # pyright: ignore
 
 
 def test_an_input_without_files_or_frames_is_refused() -> None:

@@ -224,6 +224,22 @@ def test_a_failed_retraining_keeps_its_finished_variants(workspace: Workspace) -
     assert json.loads((workspace.models("tiny", "full") / "settings.json").read_text())
 
 
+def test_runs_name_the_version_that_was_trained_on_though_there_is_a_newer_one(
+    workspace: Workspace,
+) -> None:
+    trained_on = versioning.version(workspace, "tiny")
+    (workspace.exams("tiny") / "another.npz").write_text("another")
+    assert versioning.record_version(workspace, "tiny") != trained_on
+    mirror = Mirror(workspace, "tiny")
+    parent = mirror.begin()
+    mirror.abandon(parent, ["full"])
+    for run in runs(mirror):
+        assert run.data.tags[tags.VERSION] == trained_on
+        assert [entry.dataset.digest for entry in run.inputs.dataset_inputs] == [
+            trained_on for _ in range(run.info.run_id != parent)
+        ]
+
+
 @pytest.mark.parametrize("address", [True, False])
 def test_without_a_server_artifacts_go_to_the_state_wherever_it_is_called_from(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: bool

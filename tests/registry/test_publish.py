@@ -1,13 +1,15 @@
 import subprocess
+import sys
 
 import pytest
 import yaml
 
+from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.registry.mirror import Mirror
 from keyslice.registry.models import models
-from keyslice.registry.publish import publish, published, record
+from keyslice.registry.publish import enter, publish, published, record
 
 
 def run_commits(workspace: Workspace) -> list[str]:
@@ -43,6 +45,42 @@ def test_a_version_that_is_not_that_of_the_prepared_exams_is_not_registered(
     with pytest.raises(UserError, match="keyslice ingest tiny"):
         publish(workspace, params, "tiny")
     assert experiments(workspace) == []
+
+
+def test_exams_that_came_in_since_the_preparation_are_retrained_on(
+    workspace: Workspace, params: Params
+) -> None:
+    (workspace.exams("tiny") / "another.npz").write_text("another")
+    versioning.record_version(workspace, "tiny")
+    with pytest.raises(UserError, match=r"prepare@tiny is not up to date.* keyslice retrain tiny"):
+        publish(workspace, params, "tiny")
+    assert experiments(workspace) == []
+
+
+def test_frames_of_another_manifest_are_not_registered_whatever_dvc_has_noted(
+    workspace: Workspace, params: Params
+) -> None:
+    """As where exams came in after stage prepare had ended and before DVC hashed them."""
+    workspace.manifest("tiny").write_text("another manifest")
+    versioning.record_version(workspace, "tiny")
+    commit = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force"]
+    subprocess.run(commit, cwd=workspace.root, check=True)
+    assert versioning.stale(workspace, ["tiny"]) == []
+    with pytest.raises(UserError, match=r"another manifest .*; dvc repro --force .* prepare@tiny"):
+        publish(workspace, params, "tiny")
+    assert experiments(workspace) == []
+
+
+def test_what_changes_after_the_record_is_not_registered(
+    workspace: Workspace, params: Params
+) -> None:
+    mirror = Mirror(workspace, "tiny")
+    run_id = record(workspace, params, "tiny", mirror.begin())
+    whole = workspace.params.read_text()
+    workspace.params.write_text(whole.replace("epochs: 3", "epochs: 4"))
+    with pytest.raises(UserError, match="stage train@tiny-das is not up to date"):
+        enter(workspace, params, "tiny", run_id)
+    assert models(workspace) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.registry import tags
@@ -52,6 +53,28 @@ def test_other_weights_are_another_version_and_take_the_alias(
     assert [one.aliases for one in models(workspace)] == [("challenger",), ()]
 
 
+def test_a_version_names_what_was_trained_on_though_there_are_newer_exams(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    trained_on = versioning.version(workspace, "tiny")
+    manifest = tags.file_sha256(workspace.manifest("tiny"))
+    workspace.manifest("tiny").write_text("another")
+    versioning.record_version(workspace, "tiny")
+    made = register(workspace, params, "tiny", parent)
+    assert made.tags[tags.VERSION] == trained_on
+    assert made.tags["keyslice.manifest"] == manifest
+
+
+def test_results_that_are_no_longer_the_runs_are_not_registered(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    file = workspace.root / "dvc.lock"
+    file.write_text(file.read_text().replace("epochs: 3", "epochs: 4"))
+    with pytest.raises(UserError, match="have changed since run"):
+        register(workspace, params, "tiny", parent)
+    assert models(workspace) == []
+
+
 def test_the_package_holds_no_code_and_no_pickle(
     workspace: Workspace, params: Params, parent: str
 ) -> None:
@@ -86,6 +109,41 @@ def test_a_package_that_was_altered_in_any_file_is_refused(
             download(workspace, "tiny", "1")
         file.unlink() if before is None else file.write_bytes(before)
     assert download(workspace, "tiny", "1") == package
+
+
+def test_a_servers_package_is_fetched_once_and_again_where_it_was_altered(
+    workspace: Workspace, params: Params, parent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(workspace, params, "tiny", parent)
+    stored, fetched = download(workspace, "tiny"), []
+
+    def fetch(uri: str, *, dst_path: str, **_: object) -> str:
+        fetched.append(uri)
+        return str(shutil.copytree(stored, Path(dst_path) / stored.name))
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", fetch)
+    monkeypatch.setattr(
+        "mlflow.MlflowClient.get_model_version_download_uri", lambda *_: "mlflow-artifacts:/0/model"
+    )
+    first = download(workspace, "tiny")
+    assert first.is_relative_to(workspace.state)
+    assert download(workspace, "tiny") == first
+    assert fetched == ["mlflow-artifacts:/0/model/data/package"]
+    (first / "model.safetensors").write_text("altered")
+    assert (download(workspace, "tiny") / "model.safetensors").read_text() != "altered"
+    assert len(fetched) == 2
+
+
+def test_models_of_others_are_neither_listed_nor_loaded(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    register(workspace, params, "tiny", parent)
+    client = connect(workspace)
+    client.create_registered_model("spam")
+    client.create_model_version("spam", source=str(workspace.state))
+    assert [one.name for one in models(workspace)] == ["tiny"]
+    with pytest.raises(UserError, match="not one that Keyslice registered"):
+        download(workspace, "spam", "1")
 
 
 def test_a_dataset_that_is_being_retrained_is_not_registered(

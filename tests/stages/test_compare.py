@@ -48,12 +48,12 @@ def rows(variant):
                     "split": "test" if (number // 2) % 2 else "validation",
                     "label": label,
                     "seed": seed,
-                    "probabilities": np.array([1 - p, p], dtype=np.float32),
+                    "probabilities": np.array([1 - p, p]),
                     "frames": frames,
                     "kept": kept,
                     "attention": np.full(len(kept), 1 / len(kept), dtype=np.float32),
                     "macs": 10.0 * len(kept),
-                    "informative": np.array([2, 3]) if label else np.array([], dtype=int),
+                    "informative": np.array([2, 3]) if label else None,
                 }
             )
     return pd.DataFrame(found)
@@ -65,9 +65,13 @@ def filled(folder):
     for variant in VARIANTS:
         folder = workspace.results("toy", variant)
         predictions.write(rows(variant), folder / "predictions.parquet")
+        models = workspace.models("toy", variant)
+        models.mkdir(parents=True)
+        about = {"weights": {"source": "hub:x.in1k", "sha256": "0"}, "device": "cpu"}
+        (models / "settings.json").write_text(json.dumps(about))
         for seed in SEEDS:
-            folder = workspace.models("toy", variant) / f"seed-{seed}"
-            folder.mkdir(parents=True)
+            folder = models / f"seed-{seed}"
+            folder.mkdir()
             history = "epoch,train_loss,validation_loss,validation_auc\n0,1,1,0.5\n1,0.5,0.6,0.7\n"
             (folder / "history.csv").write_text(history)
             summary = {"best_epoch": 1, "epochs": 2, "warnings": ["heads <alike>"][: seed == 1]}
@@ -143,6 +147,7 @@ def test_the_same_results_give_the_same_bytes_whatever_else_lies_there(workspace
     ("missing", "stage"),
     [
         ("results/toy/uniform/predictions.parquet", "evaluate@toy-uniform"),
+        ("models/toy/das/settings.json", "train@toy-das"),
         ("models/toy/das/seed-1/history.csv", "train@toy-das"),
         ("models/toy/das/seed-0/summary.json", "train@toy-das"),
     ],
@@ -159,14 +164,6 @@ def test_results_of_other_exams_name_the_command_to_repeat(workspace):
     predictions.write(rows("das").query("exam_id != 'e03'"), path)
     with pytest.raises(UserError, match=r"full and das.*dvc repro evaluate@toy-das"):
         run(workspace)
-
-
-def test_without_a_possible_candidate_the_setting_is_named(workspace):
-    params = settings(
-        variants={"full": {"sampler": "full"}}, compare={"references": [], "contact_sheets": 0}
-    )
-    with pytest.raises(UserError, match=r"compare\.candidates"):
-        run(workspace, params)
 
 
 def test_an_unknown_dataset_is_refused(workspace):
@@ -233,6 +230,17 @@ def test_the_report_names_candidate_and_every_variant(page):
 
 def test_the_report_shows_as_many_exams_as_set(page):
     assert page.count('<article class="exam"') == 2
+
+
+def test_the_report_says_which_weights_the_networks_started_from_and_where(workspace, page):
+    text = "".join(parsed(page).text)
+    assert "starting weights hub:x.in1k\n" in text
+    assert "trained on cpu\n" in text
+    about = {"weights": {"source": "none", "sha256": None}, "device": "cuda"}
+    (workspace.models("toy", "das") / "settings.json").write_text(json.dumps(about))
+    text = (run(workspace) / "report.html").read_text()
+    assert "starting weights hub:x.in1k, none" in text
+    assert "trained on cpu, cuda" in text
 
 
 def test_the_report_names_the_dataset_version(workspace):

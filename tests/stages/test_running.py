@@ -5,6 +5,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from keyslice.config import Workspace
 from keyslice.errors import UserError
 from keyslice.stages import running
-from keyslice.stages.running import only_process_of, only_retraining
+from keyslice.stages.running import alive, identity, only_process_of, only_retraining, under_way
 
 STAGE = "train@a-b"
 HOLD = textwrap.dedent(
@@ -168,3 +169,31 @@ def test_who_retrains_or_registers_a_dataset_is_named_to_a_second(workspace):
     assert list((workspace.state / "locks").glob("*.json")) == []
     with only_retraining(workspace, ["a", "b"], "keyslice register"):  # nothing stayed held
         pass
+
+
+def test_what_runs_now_is_told_and_what_was_killed_is_not(workspace, holder):
+    with only_retraining(workspace, ["a"], "keyslice retrain"):
+        retraining, stage = under_way(workspace)
+    assert (retraining.name, stage.name) == ("retrain-a", STAGE)
+    assert f"`keyslice retrain`, process {psutil.Process().pid} on" in retraining.holder
+    assert abs(stage.since.timestamp() - time.time()) < 60
+    holder.kill()
+    holder.wait()
+    assert under_way(workspace) == []
+
+
+def test_what_runs_on_another_host_is_told_by_its_note(workspace, holder):
+    note = json.loads(_note(workspace).read_text()) | {"host": "another"}
+    holder.kill()
+    holder.wait()
+    _note(workspace).write_text(json.dumps(note))
+    assert [one.name for one in under_way(workspace)] == [STAGE]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a clock step is seen elsewhere")
+def test_a_process_is_known_again_after_the_clock_was_set(monkeypatch):
+    known = identity(psutil.Process())
+    create_time = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + 3600)
+    assert alive(known) is not None
+    assert alive(dict(known or {}) | {"started": "another"}) is None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import keyslice
 from keyslice.config import (
     SAMPLER_SETTINGS,
     Backbone,
@@ -21,14 +23,17 @@ from keyslice.config import (
     Variant,
     Workspace,
 )
+from keyslice.errors import UserError
 from keyslice.evaluation import predictions
+from keyslice.evaluation.summary import summarise
 from keyslice.exams.exam import exam_id
 from keyslice.exams.ingestion import ingest
 from keyslice.exams.readers import read
+from keyslice.models.backbone import WeightsOrigin
 from keyslice.models.predictor import Predictor
 from keyslice.stages.evaluate import evaluate, trained
 from keyslice.stages.prepare import prepare
-from keyslice.stages.train import train
+from keyslice.stages.train import inputs_hash, preflight, train
 
 CLASSES = ("clear", "mixed", "solid")
 LENGTHS = (1, 2, 5, 9)
@@ -49,6 +54,8 @@ PARAMS = Params(
     model=Model(attention_width=8, hidden_width=8),
     train=Train(seeds=(0, 3), epochs=1, batch_size=8, device="cpu"),
 )
+
+ATTO = Backbone(name="convnext_atto", weights="none")
 
 
 def _write(folder: Path, count: int) -> None:
@@ -114,6 +121,13 @@ def test_the_figures_are_there_for_both_splits(workspace, variant):
         assert 0 < figures[split]["hit_rate"]["mean"] <= 1
 
 
+def test_the_figures_are_those_of_the_predictions_file(workspace, variant):
+    folder = workspace.results("ward", variant)
+    table = predictions.read(folder / "predictions.parquet")
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert figures == summarise(table, CLASSES, PARAMS.stage("ward", variant).evaluate)
+
+
 def test_a_file_is_predicted_as_the_stage_predicted_its_exam(workspace, variant):
     table = predictions.read(workspace.results("ward", variant) / "predictions.parquet")
     rows = table[table["seed"] == 3].set_index("exam_id")
@@ -127,3 +141,46 @@ def test_a_file_is_predicted_as_the_stage_predicted_its_exam(workspace, variant)
         assert prediction.kept == list(row["kept"])
         given = [prediction.probabilities[name] for name in CLASSES]
         np.testing.assert_allclose(given, row["probabilities"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["uniform"], indirect=True)
+def test_a_training_begins_by_saying_its_weights_and_its_device(workspace, variant, capsys):
+    folder = workspace.models("ward", variant)
+    before = (folder / "settings.json").read_bytes()
+    train(workspace, PARAMS, "ward", variant)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == f"ward · {variant} · weights none, device cpu"
+    assert (folder / "settings.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "file", ["metrics.py", "prepared.py", "training/fit.py", "models/build.py", "config/base.py"]
+)
+def test_a_checkpoint_of_other_code_is_another_trainings(workspace, tmp_path, monkeypatch, file):
+    source = tmp_path / "keyslice"
+    shutil.copytree(Path(keyslice.__file__).parent, source)
+    monkeypatch.setattr(keyslice, "__file__", str(source / "__init__.py"))
+    inputs = PARAMS.stage("ward", "das"), workspace.prepared("ward"), WeightsOrigin("none", None)
+    before = inputs_hash(*inputs)
+    with (source / file).open("a") as code:
+        code.write("# changed\n")
+    assert inputs_hash(*inputs) != before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"backbone": Backbone(name="mobilnet", weights="none")}, "unknown timm model 'mobilnet'"),
+        ({"backbone": Backbone(name="test_resnet", weights="none.safetensors")}, "no such file"),
+        ({"backbone": ATTO, "prepare": Prepare(image_size=28)}, "cannot encode frames"),
+        ({"train": Train(device="cuda")}, "no GPU was found"),
+    ],
+)
+def test_what_no_training_could_begin_with_is_found_without_any_exam(changes, said, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match=said):
+        preflight(PARAMS.model_copy(update=changes), "ward", ["das", "uniform"])
+
+
+def test_what_a_training_can_begin_with_passes():
+    preflight(PARAMS, "ward", PARAMS.variants)

@@ -4,6 +4,7 @@ STAGE_FAILS names a variant whose training ends as a user's mistake does; STAGE_
 training crashes; STAGE_HANGS one whose training never ends and starts a child that does not either.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,8 +23,10 @@ HISTORY = "epoch,train_loss,validation_loss,validation_auc,entropy\n"
 def prepare(dataset: str) -> None:
     folder = Path("data/prepared") / dataset
     folder.mkdir(parents=True, exist_ok=True)
-    exams = sorted(p.name for p in (Path("data/exams") / dataset).iterdir())
-    (folder / "store.json").write_text(json.dumps(exams))
+    exams = Path("data/exams") / dataset
+    manifest = hashlib.sha256((exams / "manifest.parquet").read_bytes()).hexdigest()
+    about = {"manifest_sha256": manifest, "exams": sorted(p.name for p in exams.iterdir())}
+    (folder / "store.json").write_text(json.dumps(about))
 
 
 def train(dataset: str, variant: str) -> None:

@@ -199,6 +199,25 @@ def test_a_diverging_training_is_told_in_one_line(store, stage_settings, tmp_pat
         _fit(store, settings, tmp_path)
 
 
+def test_a_training_that_diverges_later_says_so_in_its_summary(
+    store, stage_settings, tmp_path, monkeypatch, capsys
+):
+    weighted = FitModule._weighted
+
+    def diverging(module, losses, labels):
+        factor = 1.0 if module.current_epoch < 2 else float("nan")
+        return weighted(module, losses, labels) * factor
+
+    monkeypatch.setattr(FitModule, "_weighted", diverging)
+    _fit(store, stage_settings("uniform", epochs=5), tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["epochs"] == 3
+    (warning,) = summary["warnings"]
+    assert "the validation loss of epoch 2 is not finite" in warning
+    assert f"the weights of epoch {summary['best_epoch']}" in warning
+    assert f"tiny · uniform · seed 0 · warning: {warning}\n" in capsys.readouterr().out
+
+
 def test_an_epoch_that_diverged_is_never_the_best():
     assert fit.best_epoch([2.0, 1.0, float("nan")]) == 1
     assert fit.best_epoch([float("inf"), 3.0]) == 1

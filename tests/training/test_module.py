@@ -8,6 +8,7 @@ from keyslice.samplers.monitors import Figures
 from keyslice.training.batches import Batch
 from keyslice.training.module import (
     FitModule,
+    _scores,
     class_weights,
     loss,
     monitor_figures,
@@ -96,6 +97,17 @@ def test_class_weights_reach_the_validation_loss(stage_settings):
     )
     losses, labels = torch.tensor([1.0, 2.0]), torch.tensor([0, 1])
     torch.testing.assert_close(module._weighted(losses, labels), torch.tensor(7 / 4))
+
+
+def test_the_auc_of_an_epoch_tells_confident_predictions_apart(stage_settings, monkeypatch):
+    logits = torch.tensor([[0.0, 18.0], [0.0, 20.0], [0.0, 19.0], [0.0, 21.0]])
+    settings = stage_settings("full")
+    model = build.fresh(settings, 0)
+    monkeypatch.setattr(model, "forward", lambda *_: Output(logits, None, None))
+    module = FitModule(model, settings.train, seed=0, classes=2)
+    module.validation_step(_batch([0, 1, 0, 1]))
+    ((probabilities, labels, _),) = module._validation
+    assert _scores(probabilities, labels)["validation_auc"] == 1
 
 
 def test_weight_decay_reaches_the_optimiser(stage_settings):

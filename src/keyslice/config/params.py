@@ -41,6 +41,17 @@ class Variant(Settings):
     model: dict[str, Any] = {}
     train: dict[str, Any] = {}
     evaluate: dict[str, Any] = {}
+    """`batch_size` alone: all variants are held against each other by the same figures."""
+
+    @field_validator("evaluate")
+    @classmethod
+    def _same_figures(cls, evaluate: dict[str, Any]) -> dict[str, Any]:
+        if other := sorted(set(evaluate) - {"batch_size"}):
+            raise ValueError(
+                f"a variant may override evaluate.batch_size only, got {', '.join(other)}; "
+                "set the others for all variants, under `evaluate` or datasets.NAME.evaluate"
+            )
+        return evaluate
 
     @model_validator(mode="after")
     def _sampler(self) -> Self:
@@ -96,12 +107,32 @@ class Params(Settings):
     def _overrides(self) -> Self:
         """Every override and every name it refers to holds, for every dataset and variant."""
         for name, variant in self.variants.items():
-            _located(f"variants.{name}.settings", lambda v=variant: v.sampler_settings)
+            known = SAMPLER_SETTINGS[variant.sampler]
+            _located(f"variants.{name}.settings", known, variant.settings)
         for dataset in self.datasets:
-            self.compare_settings(dataset)
+            self._compared(dataset)
             for variant in self.variants:
                 self.stage(dataset, variant)
         return self
+
+    def _compared(self, dataset: str) -> None:
+        """Raises ValueError: compare names an unknown variant, or leaves no candidate."""
+        compare, own = self.compare_settings(dataset), self.datasets[dataset].compare
+        where = {
+            key: f"datasets.{dataset}.compare.{key}" if key in own else f"compare.{key}"
+            for key in ("references", "candidates")
+        }
+        for key, place in where.items():
+            for name in getattr(compare, key) or ():
+                if name not in self.variants:
+                    hint = did_you_mean(name, self.variants)
+                    raise ValueError(f"{place}: unknown variant {name!r}; {hint}")
+        if not self.candidates(dataset):
+            raise ValueError(
+                f"{where['candidates']}: no variant may become the candidate; by default that is "
+                "any whose sampler is not full, random or das_paper; add such a variant, or name "
+                "one there"
+            )
 
     def dataset(self, name: str) -> Dataset:
         """Raises UserError: the dataset is not configured."""
@@ -132,23 +163,17 @@ class Params(Settings):
         for where, holder in holders:
             override = getattr(holder, name, {})
             values |= override
-            _located(f"{where}.{name}", lambda v=values: SECTIONS[name].model_validate(v))
+            _located(f"{where}.{name}", SECTIONS[name], values)
         return SECTIONS[name].model_validate(values)
 
     def prepare_settings(self, dataset: str) -> Prepare:
         return self.section("prepare", dataset)
 
     def compare_settings(self, dataset: str) -> Compare:
-        compare: Compare = self.section("compare", dataset)
-        for key in ("references", "candidates"):
-            for name in getattr(compare, key) or ():
-                if name not in self.variants:
-                    hint = did_you_mean(name, self.variants)
-                    raise ValueError(f"compare.{key}: unknown variant {name!r}; {hint}")
-        return compare
+        return self.section("compare", dataset)
 
     def candidates(self, dataset: str) -> tuple[str, ...]:
-        """The variants that the candidate may come from."""
+        """The variants that the candidate may come from; at least one."""
         chosen = self.compare_settings(dataset).candidates
         if chosen is not None:
             return chosen
@@ -201,18 +226,19 @@ def load(path: Path) -> Params:
 
 
 class _LocatedError(ValueError):
-    """A validation error of a nested override, with the key it belongs to."""
+    """A validation error of nested settings: the key they have, and the keys known below it."""
 
-    def __init__(self, key: str, error: ValidationError) -> None:
-        self.key, self.error = key, error
+    def __init__(self, key: str, error: ValidationError, known: list[str]) -> None:
+        self.key, self.error, self.known = key, error, known
         super().__init__(f"{key}: {error}")
 
 
-def _located(key: str, build: Any) -> None:
+def _located(key: str, kind: type[Settings], values: dict[str, Any]) -> None:
+    """Raises _LocatedError: `values`, found under `key`, are no settings of this kind."""
     try:
-        build()
+        kind.model_validate(values)
     except ValidationError as error:
-        raise _LocatedError(key, error) from None
+        raise _LocatedError(key, error, list(kind.model_fields)) from None
 
 
 def _user_error(error: ValidationError, file: str) -> UserError:
@@ -231,11 +257,12 @@ def _user_error(error: ValidationError, file: str) -> UserError:
     also = f"({more} more like this)" if more else ""
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        known = _known_keys(key)
+        known = cause.known if isinstance(cause, _LocatedError) else _known_keys(key)
+        remedy = did_you_mean(parts[-1], known) if known else "nothing can be set here; drop it"
         return UserError(
             f"unknown key {parts[-1]!r}",
             where=f"{file}: {key}",
-            remedy=" ".join((did_you_mean(parts[-1], known), also)),
+            remedy=f"{remedy} {also}",
         )
     if first["type"] == "missing":
         return UserError("is missing", where=f"{file}: {key}", remedy=f"add it {also}".strip())
@@ -258,7 +285,6 @@ def _known_keys(key: str) -> list[str]:
     if parts[-2] == "split":
         return list(datasets.Split.model_fields)
     if parts[0] == "variants":
-        fields = {k for s in SAMPLER_SETTINGS.values() for k in s.model_fields}
-        return sorted(fields) if parts[-2] == "settings" else list(Variant.model_fields)
+        return list(Variant.model_fields)
     kinds = (datasets.MedMNISTDataset, datasets.FolderDataset, datasets.PhantomDataset)
     return sorted({k for kind in kinds for k in kind.model_fields})

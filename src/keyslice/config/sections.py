@@ -1,4 +1,7 @@
-"""The sections of params.yaml; a dataset or a variant may override any key of them."""
+"""The sections of params.yaml; a dataset may override any key of them.
+
+A variant may override backbone, model and train, and of evaluate the batch size.
+"""
 
 from typing import Annotated, Literal, Self
 

@@ -7,6 +7,10 @@ from keyslice.console import retraining
 from keyslice.console.output import out
 
 DATASET = "phantom_volumes"
+STARTS = {
+    "none": "random values, and no weights are fetched",
+    "imagenet": "ImageNet weights, fetched where KEYSLICE_WEIGHTS names no folder of them",
+}
 
 
 def run(workspace: Workspace, params: Params) -> None:
@@ -14,20 +18,28 @@ def run(workspace: Workspace, params: Params) -> None:
     out.print(
         "Synthetic volumes with a lesion in a few slices are written into the inbox and go the way "
         "of real exams: ingested, prepared, each sampler trained and evaluated, the candidate "
-        "registered. No weights are fetched: the networks start from random values.\n"
+        f"registered. The networks start from {start(params)}.\n"
     )
     retraining.run(workspace, params, (DATASET,))
     show_next(workspace)
 
 
+def start(params: Params) -> str:
+    """What the networks' weights are at first, by the settings."""
+    weights = {params.stage(DATASET, name).backbone.weights for name in params.variants}
+    return "; or ".join(STARTS.get(kind, f"the weights in {kind}") for kind in sorted(weights))
+
+
 def show_next(workspace: Workspace) -> None:
     """Commands to type after the demo, each with what it is good for."""
-    exam = min(workspace.inbox(DATASET).rglob("*.nii*"))
+    # Its owner may have emptied the inbox: the exams are in the dataset.
+    exam = min(workspace.inbox(DATASET).rglob("*.nii*"), default=None)
     report = workspace.comparison(DATASET).relative_to(workspace.root) / "report.html"
-    lines = {
-        f"keyslice predict --model {DATASET} {exam.relative_to(workspace.root)}": (
-            "one exam, and the slices it took"
-        ),
+    lines: dict[str, str] = {}
+    if exam is not None:
+        command = f"keyslice predict --model {DATASET} {exam.relative_to(workspace.root)}"
+        lines[command] = "one exam, and the slices it took"
+    lines |= {
         "keyslice status": "datasets, versions, models",
         "MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri "
         "sqlite:///state/mlflow.db": "runs and curves",

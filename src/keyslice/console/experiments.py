@@ -47,13 +47,15 @@ def section(workspace: Workspace, params: Params, dataset: str) -> str:
     candidate = json.loads((folder / "candidate.json").read_text(encoding="utf-8"))
     references = params.compare_settings(dataset).references
     confidence = params.section("evaluate", dataset).confidence
-    manifest = pd.read_parquet(workspace.manifest(dataset), columns=["split"])
-    splits = manifest["split"].value_counts()
+    # What was prepared and trained on: the dataset may have a newer version by now.
+    version = versioning.prepared_version(workspace, dataset)
+    exams = pd.read_parquet(workspace.prepared(dataset) / "index.parquet", columns=["split"])
+    splits = exams["split"].value_counts()
     counted = ", ".join(f"{splits[name]} {name}" for name in ("train", "validation", "test"))
     return f"""
 ## {dataset}
 
-`keyslice experiment {dataset}` · dataset version `{versioning.version(workspace, dataset)}` ·
+`keyslice experiment {dataset}` · dataset version `{version}` ·
 {counted} exams · {_setup(workspace, params, dataset)}.
 
 {markdown(table, references)}

@@ -34,11 +34,8 @@ def run(workspace: Workspace, params: Params, name: str, *, as_json: bool) -> No
         return
     show_refusals(workspace, result.report)
     out.print(f"[bold]{name}[/bold]  {account(result.report)}")
-    if result.report.across_splits:
-        out.print(
-            f"{result.report.across_splits} of the duplicates are listed in two splits; each such "
-            "exam stays in the most held-out one"
-        )
+    for line in changes(result.report):
+        out.print(line)
     out.print(f"version {version_line(result)}")
     out.print(f"next: [bold]keyslice retrain {name}[/bold]")
 
@@ -48,6 +45,17 @@ def account(report: IngestReport) -> str:
     counts = asdict(report)
     parts = [f"{counts[key]} {words}" for key, words in ACCOUNT.items() if counts[key]]
     return f"{report.found} found = {' + '.join(parts) or '0'}"
+
+
+def changes(report: IngestReport) -> list[str]:
+    """What the account does not tell, a line each."""
+    lines = {
+        f"{report.across_splits} of the duplicates are listed in two splits; each such exam stays "
+        "in the most held-out one": report.across_splits,
+        f"{report.relabelled} of those already there have another label now": report.relabelled,
+        f"{report.removed} that were in the dataset are in it no longer": report.removed,
+    }
+    return [line for line, count in lines.items() if count]
 
 
 def version_line(result: Ingested) -> str:

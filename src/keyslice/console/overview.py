@@ -1,50 +1,110 @@
-"""`keyslice status`: datasets and versions, what is out of date, models."""
+"""`keyslice status`: datasets and versions, what is due, what runs, retrainings, models.
 
+What one part needs and cannot have (DVC, MLflow) hides no other part: it is told at the end.
+"""
+
+import math
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from rich.table import Table
+from rich.text import Text
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, print_json
+from keyslice.errors import RunError, UserError
 from keyslice.exams import manifest, quarantine
-from keyslice.exams.fingerprint import source_unchanged
+from keyslice.exams.fingerprint import source_state
 from keyslice.exams.source import UNKNOWN
 from keyslice.registry.models import Model, models
+from keyslice.registry.retrainings import Retraining, last_retrainings
+from keyslice.stages.running import UnderWay, retraining_of, under_way
+
+TIME = "%Y-%m-%d %H:%M"
+
+T = TypeVar("T")
 
 
 def run(workspace: Workspace, params: Params, *, as_json: bool) -> None:
-    """Print what there is and what is due."""
+    """Print what there is, what runs and what is due.
+
+    Raises:
+        UserError, RunError: a part could not be shown; the others have been.
+    """
+    problems: list[UserError | RunError] = []
+
+    def part(ask: Callable[[], T]) -> T | None:
+        try:
+            return ask()
+        except (UserError, RunError) as error:
+            problems.append(error)
+            return None
+
     with err.status("looking"):
-        datasets = _datasets(workspace, params)
-        registered = models(workspace)
+        running = under_way(workspace)
+        busy = {
+            name for name in params.datasets if retraining_of(name) in {r.name for r in running}
+        }
+        stale = part(lambda: _stale(workspace, params, busy))
+        datasets = {
+            name: _dataset(workspace, params, name, busy, stale) for name in params.datasets
+        }
+        last = part(lambda: last_retrainings(workspace, params.datasets))
+        # Not asked again: an MLflow that does not answer takes its time.
+        registered = None if last is None else part(lambda: models(workspace))
+    for name, one in (last or {}).items():
+        datasets[name]["last_retraining"] = _retraining(one, name in busy)
     if as_json:
-        print_json({"datasets": datasets, "models": [_model(model) for model in registered]})
-        return
+        shown = None if registered is None else [_model(model) for model in registered]
+        print_json({"datasets": datasets, "running": [_run(r) for r in running], "models": shown})
+    else:
+        _show(datasets, running, registered)
+    if problems:
+        raise problems[0]
+
+
+def _show(
+    datasets: dict[str, dict[str, Any]], running: list[UnderWay], registered: list[Model] | None
+) -> None:
     out.print(_dataset_table(datasets))
     for name, facts in datasets.items():
         if facts["due"]:
             out.print(f"[yellow]{name}[/yellow]: {facts['due']}", soft_wrap=True)
+    if any(facts["last_retraining"] for facts in datasets.values()):
+        out.print()
+        out.print(_retraining_table(datasets))
+    if running:
+        out.print()
+        out.print(_running_table(running))
     out.print()
     if registered:
         out.print(_model_table(registered))
-    else:
+    elif registered is not None:
         out.print("No model is registered yet.")
 
 
-def _datasets(workspace: Workspace, params: Params) -> dict[str, dict[str, Any]]:
-    versions = {name: versioning.version(workspace, name) for name in params.datasets}
-    ingested = [name for name, version in versions.items() if version]
-    stale = Counter(versioning.dataset_of(stage) for stage in versioning.stale(workspace, ingested))
+def _stale(workspace: Workspace, params: Params, busy: set[str]) -> Counter[str | None]:
+    """How many stages of each dataset are out of date; those being retrained are left out."""
+    idle = [d for d in params.datasets if d not in busy and versioning.version(workspace, d)]
+    return Counter(versioning.dataset_of(stage) for stage in versioning.stale(workspace, idle))
+
+
+def _dataset(
+    workspace: Workspace,
+    params: Params,
+    name: str,
+    busy: set[str],
+    stale: Counter[str | None] | None,
+) -> dict[str, Any]:
+    version = versioning.version(workspace, name)
     return {
-        name: {
-            "source": params.dataset(name).source,
-            "version": version,
-            **counts(workspace, name),
-            "due": _due(workspace, params, name, version, stale[name]),
-        }
-        for name, version in versions.items()
+        "source": params.dataset(name).source,
+        "version": version,
+        **counts(workspace, name),
+        "due": version and _due(workspace, params, name, name in busy, stale),
+        "last_retraining": None,
     }
 
 
@@ -62,14 +122,20 @@ def counts(workspace: Workspace, name: str) -> dict[str, int]:
 
 
 def _due(
-    workspace: Workspace, params: Params, name: str, version: str | None, stale: int
+    workspace: Workspace, params: Params, name: str, busy: bool, stale: Counter[str | None] | None
 ) -> str | None:
-    if version is None:
-        return None
-    if not source_unchanged(workspace, name, params.dataset(name)):
+    """What there is to do for an ingested dataset; None: nothing."""
+    source = source_state(workspace, name, params.dataset(name))
+    if source == "unseen":
+        return "its source cannot be seen; is a drive not mounted?"
+    if source == "changed":
         return "its source has changed; keyslice ingest or retrain takes the news in"
-    if stale:
-        return f"{stale} stages are out of date; keyslice retrain {name} runs them"
+    if busy:
+        return None
+    if stale is None:
+        return "what is out of date cannot be told now"
+    if stale[name]:
+        return f"{stale[name]} stages are out of date; keyslice retrain {name} runs them"
     return None
 
 
@@ -90,10 +156,25 @@ def _dataset_table(datasets: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
+def _retraining_table(datasets: dict[str, dict[str, Any]]) -> Table:
+    table = _table("last retraining", "begun (UTC)", "state", "ended (UTC)")
+    for name, facts in datasets.items():
+        last = facts["last_retraining"]
+        if last:
+            begun, ended = (_minute(last[key]) for key in ("begun", "ended"))
+            table.add_row(name, begun, last["state"], ended)
+    return table
+
+
+def _running_table(running: list[UnderWay]) -> Table:
+    table = _table("runs now", "since (UTC)", "by")
+    for one in running:
+        table.add_row(one.name, f"{one.since:%H:%M}", Text(one.holder, overflow="fold"))
+    return table
+
+
 def _model_table(registered: list[Model]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("model", "version", "alias", "variant", "seed", "val. AUC", "registered (UTC)"):
-        table.add_column(name, style="bold" if name == "model" else None)
+    table = _table("model", "version", "alias", "variant", "seed", "val. AUC", "registered (UTC)")
     for model in registered:
         table.add_row(
             model.name,
@@ -101,11 +182,36 @@ def _model_table(registered: list[Model]) -> Table:
             " ".join(f"@{alias}" for alias in model.aliases),
             model.variant,
             str(model.seed),
-            f"{model.auc:.3f}",
-            f"{model.created:%Y-%m-%d %H:%M}",
+            "" if math.isnan(model.auc) else f"{model.auc:.3f}",
+            f"{model.created:{TIME}}",
         )
     return table
 
 
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for number, name in enumerate(names):
+        table.add_column(name, style=None if number else "bold")
+    return table
+
+
+def _retraining(last: Retraining, busy: bool) -> dict[str, Any]:
+    # One that nobody carries on was killed; the next retraining says so to MLflow.
+    state = "killed" if last.state == "running" and not busy else last.state
+    times = {"begun": last.begun.isoformat(), "ended": last.ended and last.ended.isoformat()}
+    return {"run_id": last.run_id, "version": last.version, "state": state} | times
+
+
+def _run(one: UnderWay) -> dict[str, Any]:
+    return {"name": one.name, "since": one.since.isoformat(), "by": one.holder}
+
+
 def _model(model: Model) -> dict[str, Any]:
-    return vars(model) | {"created": model.created.isoformat()}
+    """JSON knows no NaN."""
+    auc = None if math.isnan(model.auc) else model.auc
+    return vars(model) | {"created": model.created.isoformat(), "auc": auc}
+
+
+def _minute(moment: str | None) -> str:
+    """Of an ISO time; empty where there is none."""
+    return moment[:16].replace("T", " ") if moment else ""

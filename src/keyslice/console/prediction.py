@@ -1,15 +1,17 @@
 """`keyslice predict`: probabilities of exam files, and the slices that were looked at."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from keyslice.config import Workspace
-from keyslice.console.output import err, out, print_json
+from keyslice.console.output import bar, err, out, print_json
 from keyslice.errors import UserError
+from keyslice.exams.source import printable
 from keyslice.registry.models import download, models
 
 if TYPE_CHECKING:
@@ -24,24 +26,37 @@ def run(
     version: str,
     as_json: bool,
 ) -> None:
-    """Predict `files` with a version (a number or @alias) of the registered model `name`."""
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing:
-        raise UserError("no such file", where=missing[0], remedy="mend the path")
+    """Predict `files` with a version (a number or @alias) of the registered model `name`.
+
+    A file at fault is a line of its own and, at the end, exit code 2; the others are shown.
+    """
     name = name or _only_model(workspace)
     with err.status("loading the model"):
         package = download(workspace, name, version)
         from keyslice.models.predictor import Predictor  # torch and timm: seconds
 
         predictor = Predictor.load(package)
-    found = list(zip(files, predictor.predict_files(files), strict=True))
+    with bar() as progress:
+        names = [printable(str(file)) for file in files]
+        each = progress.track(predictor.predict_each(files), len(files), description="predicting")
+        found = list(zip(names, each, strict=True))
+    faults = [one for _, one in found if isinstance(one, UserError)]
     if as_json:
-        print_json([{"file": str(file)} | one.as_dict() for file, one in found])
-        return
-    out.print(table(f"{name} {version}", predictor.settings.classes, found))
+        print_json([{"file": file} | _as_dict(one) for file, one in found])
+    elif predicted := [(file, one) for file, one in found if not isinstance(one, UserError)]:
+        out.print(table(f"{name} {version}", predictor.settings.classes, predicted))
+        out.print("slices are numbered from 0, in the order in which the file has them")
+    for fault in faults:
+        err.print(Text(f"error: {fault}"), soft_wrap=True)
+    if faults:
+        sys.exit(2)
 
 
-def table(title: str, classes: Sequence[str], found: "Sequence[tuple[Path, Prediction]]") -> Table:
+def _as_dict(one: "Prediction | UserError") -> dict[str, Any]:
+    return {"error": str(one)} if isinstance(one, UserError) else one.as_dict()
+
+
+def table(title: str, classes: Sequence[str], found: "Sequence[tuple[str, Prediction]]") -> Table:
     """A line for each file: the path as it was given, its probabilities, its kept slices."""
     # Text: a name in brackets is no markup.
     shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
@@ -54,7 +69,7 @@ def table(title: str, classes: Sequence[str], found: "Sequence[tuple[Path, Predi
             Text(f"{value:.3f}", style="bold" if label == one.label else "")
             for label, value in one.probabilities.items()
         ]
-        shown.add_row(Text(str(file)), *values, ranges(one.kept))
+        shown.add_row(Text(file), *values, " ".join(filter(None, (one.plane, ranges(one.kept)))))
     return shown
 
 

@@ -1,11 +1,14 @@
-"""A finished comparison on the terminal."""
+"""What a retraining or a registration ended with: on the terminal, or as JSON."""
 
 import json
+from typing import Any
 
 import pandas as pd
 
+from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import out
+from keyslice.console.overview import counts
 from keyslice.evaluation.presentation import terminal
 
 
@@ -21,3 +24,32 @@ def show_comparison(workspace: Workspace, params: Params, dataset: str) -> None:
         f"{candidate['reason']}"
     )
     out.print(f"report {folder.relative_to(workspace.root) / 'report.html'}")
+
+
+def show_exams(workspace: Workspace, dataset: str) -> None:
+    """How many exams the dataset has, and how many files were refused."""
+    found = counts(workspace, dataset)
+    place = workspace.quarantine(dataset).relative_to(workspace.root)
+    refused = f", [yellow]{found['quarantined']} quarantined[/yellow], the reasons in {place}"
+    out.print(f"{found['exams']} exams{refused if found['quarantined'] else ''}", soft_wrap=True)
+
+
+def entry(
+    workspace: Workspace, dataset: str, model_version: int | None, run_id: str | None
+) -> dict[str, Any]:
+    """A dataset's part of the JSON.
+
+    Args:
+        workspace: that holds it.
+        dataset: its name.
+        model_version: as which its results are registered.
+        run_id: of the retraining in MLflow; None where none was needed.
+    """
+    found = counts(workspace, dataset)
+    return {
+        "dataset_version": versioning.prepared_version(workspace, dataset),
+        "run_id": run_id,
+        "model_version": model_version,
+        "exams": found["exams"],
+        "quarantined": found["quarantined"],
+    }

@@ -5,8 +5,8 @@ import time
 from flows.due import due
 from keyslice import versioning
 from keyslice.config import Params, Workspace
-from keyslice.console.output import err, out
-from keyslice.console.results import show_comparison
+from keyslice.console.output import err, out, print_json
+from keyslice.console.results import entry, show_comparison, show_exams
 from keyslice.console.selection import chosen
 from keyslice.registry.publish import published
 
@@ -19,8 +19,12 @@ def run(
     parallel: int | None = None,
     force: bool = False,
     verbose: bool = False,
+    as_json: bool = False,
 ) -> None:
-    """Retrain `datasets` (default: all ingested) where there is anything new."""
+    """Retrain `datasets` (default: all ingested) where there is anything new.
+
+    As JSON: an object that holds one for each dataset (`keyslice.console.results.entry`).
+    """
     names = chosen(workspace, params, datasets)
     if versioning.recover(workspace):
         err.print("cleared away what a killed run had left")
@@ -28,6 +32,9 @@ def run(
         reasons = due(workspace, params, names)
     if not reasons and not force:
         versions = {name: published(workspace, params, name) for name in names}
+        if as_json:
+            print_json({name: entry(workspace, name, v, None) for name, v in versions.items()})
+            return
         known = ", ".join(f"{name} registered as version {v}" for name, v in versions.items())
         out.print(f"Nothing new: {known}. No work was done.", soft_wrap=True)
         return
@@ -37,10 +44,19 @@ def run(
     from flows.retrain import run as run_flow
 
     done = run_flow(workspace, names, parallel=parallel, verbose=verbose, console=err)
+    if as_json:
+        print_json(
+            {
+                one.dataset: entry(workspace, one.dataset, one.model_version, one.run_id)
+                for one in done
+            }
+        )
+        return
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
     for result in done:
         out.print()
         show_comparison(workspace, params, result.dataset)
+        show_exams(workspace, result.dataset)
         out.print(
             f"registered [bold]{result.dataset}[/bold] version {result.model_version}  @challenger"
         )

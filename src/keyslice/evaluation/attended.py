@@ -17,13 +17,13 @@ def attended(rows: pd.DataFrame) -> pd.DataFrame:
             macs: multiply-accumulates.
             hit_rate: share of the exams with informative frames of which one or more was kept.
             informative_recall: share of an exam's informative frames that was kept.
-        The last two are NaN where no exam has known informative frames.
+        The last two are NaN where no exam has known informative frames. An exam of which stage
+        prepare dropped all of them (`prepare.max_frames`) is a miss.
     """
     distinct = [set(kept) for kept in rows["kept"]]
-    informative = [set() if found is None else set(found) for found in rows["informative"]]
     found = [
-        len(kept & known) / len(known) if known else np.nan
-        for kept, known in zip(distinct, informative, strict=True)
+        np.nan if known is None else len(kept.intersection(known)) / max(1, len(known))
+        for kept, known in zip(distinct, rows["informative"], strict=True)
     ]
     recall = pd.Series(found, index=rows.index, dtype=float)
     figures = pd.DataFrame(

@@ -31,10 +31,10 @@ def choose(
 ) -> Candidate:
     """The cheapest of `candidates` within `within` standard errors of the best, and its best seed.
 
-    AUC is the mean over seeds. The standard error is that of the paired difference to the best:
-    its standard deviation over the bootstrap resamples of the validation patients, who are the
-    same for all. The cost is the mean multiply-accumulates per exam. Of those that cost the same
-    within EQUAL_COST the best is taken, of equally good seeds the lower number.
+    AUC is the mean over a variant's own seeds. The standard error is that of the paired difference
+    to the best: its standard deviation over the bootstrap resamples of the validation patients,
+    who are the same for all. The cost is the mean multiply-accumulates per exam. Of those that
+    cost the same within EQUAL_COST the best is taken, of equally good seeds the lower number.
 
     Raises:
         ValueError: no candidates.

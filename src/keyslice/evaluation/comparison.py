@@ -122,13 +122,13 @@ def _metrics(one: Assessment, confidence: float) -> dict[str, float]:
 def _differences(
     name: str, assessed: Mapping[str, Assessment], references: Sequence[str], confidence: float
 ) -> dict[str, float]:
-    """Paired differences to each reference; NaN to itself and where no seed is common to both."""
+    """Paired differences to each reference; NaN to itself."""
     columns = {}
     for reference in references:
         for metric in DIFFERENCES:
             mine, theirs = (assessed[n].estimates[metric] for n in (name, reference))
             mean = low = high = np.nan
-            if name != reference and set(mine.seeds) & set(theirs.seeds):
+            if name != reference:
                 difference = mine.minus(theirs)
                 mean, (low, high) = difference.mean, difference.interval(confidence)
             column = f"{metric}_minus_{reference}"

@@ -64,33 +64,47 @@ class Estimate:
         """Standard deviation over seeds; NaN with one seed."""
         return float(self.by_seed.std(ddof=1)) if len(self.by_seed) > 1 else float("nan")
 
-    @property
-    def standard_error(self) -> float:
-        """Standard deviation, over the resamples, of the mean over seeds."""
-        return float(self.draws.mean(0).std(ddof=1))
-
     def interval(self, confidence: float) -> tuple[float, float]:
         """Percentile interval of the mean over seeds."""
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(self.draws.mean(0), (tail, 1 - tail))
-        return float(low), float(high)
+        return _percentiles(self.draws.mean(0), confidence)
 
-    def minus(self, other: "Estimate") -> "Estimate":
-        """Paired difference, seed by seed; both must come from the same resamples.
+    def minus(self, other: "Estimate") -> "Difference":
+        """Paired difference; both must come from the same resamples.
+
+        The pairs are the resamples. The seeds need not be the same: pairing them, too, would leave
+        the mean over them as it is.
 
         Raises:
-            ValueError: no seed in common, or another number of resamples.
+            ValueError: another number of resamples.
         """
-        seeds = tuple(seed for seed in self.seeds if seed in other.seeds)
-        if not seeds or self.draws.shape[1] != other.draws.shape[1]:
-            raise ValueError("paired estimates need common seeds and the same resamples")
-        mine = [self.seeds.index(seed) for seed in seeds]
-        theirs = [other.seeds.index(seed) for seed in seeds]
-        return Estimate(
-            seeds,
-            self.by_seed[mine] - other.by_seed[theirs],
-            self.draws[mine] - other.draws[theirs],
-        )
+        if self.draws.shape[1] != other.draws.shape[1]:
+            raise ValueError("paired estimates need the same resamples")
+        return Difference(self.mean - other.mean, self.draws.mean(0) - other.draws.mean(0))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two variants' means over their seeds, on the exams and on the same R resamples of them."""
+
+    mean: float
+    """On the exams themselves."""
+    draws: Array
+    """(R,) on the resamples."""
+
+    @property
+    def standard_error(self) -> float:
+        """Standard deviation over the resamples."""
+        return float(self.draws.std(ddof=1))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Percentile interval."""
+        return _percentiles(self.draws, confidence)
+
+
+def _percentiles(draws: Array, confidence: float) -> tuple[float, float]:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, (tail, 1 - tail))
+    return float(low), float(high)
 
 
 def estimate(

@@ -54,6 +54,7 @@ RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "keyslice",
     "text.color": INK,
+    "text.parse_math": False,  # names of classes are shown as they are, with every $ in them
     "xtick.color": FAINT,
     "xtick.labelcolor": INK,
     "ytick.color": FAINT,

@@ -11,7 +11,8 @@ Columns:
     kept: numbers of the kept frames, in frame order; a sampler may repeat one.
     attention: weight of each kept frame in the classifier.
     macs: multiply-accumulates spent on this exam.
-    informative: numbers of the frames known to carry the finding; null where nobody knows.
+    informative: numbers of the frames known to carry the finding, which thinning may have dropped
+        all; null where nobody knows, or there never were any.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ _FILE = pyarrow.schema(
         ("split", pyarrow.string()),
         ("label", pyarrow.int32()),
         ("seed", pyarrow.int64()),
-        ("probabilities", pyarrow.list_(pyarrow.float32())),
+        # In double: in single precision those of a confident network tie at 1.
+        ("probabilities", pyarrow.list_(pyarrow.float64())),
         ("frames", pyarrow.int32()),
         ("kept", pyarrow.list_(pyarrow.int32())),
         ("attention", pyarrow.list_(pyarrow.float32())),

@@ -79,7 +79,7 @@ def markdown(table: pd.DataFrame, references: Sequence[str]) -> str:
 
 
 def terminal(table: pd.DataFrame, reference: str | None, candidate: str | None) -> Table:
-    """The comparison within 80 columns.
+    """The comparison within 80 columns; names that are too long for that are folded, never cut.
 
     Args:
         table: of `keyslice.evaluation.comparison.compare`, or read back from comparison.csv.
@@ -88,9 +88,12 @@ def terminal(table: pd.DataFrame, reference: str | None, candidate: str | None) 
     """
     hits = table["hit_rate"].notna().any()
     view = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    view.add_column("variant", no_wrap=True, overflow="ellipsis", max_width=14)
-    against = [f"Δ {reference}"] if reference else []
-    for heading in ("AUC", "bal. acc.", *against, "cost", *["hits"] * bool(hits)):
+    view.add_column("variant", overflow="fold")
+    for heading in ("AUC", "bal. acc."):
+        view.add_column(heading, justify="right", no_wrap=True)
+    if reference:
+        view.add_column(f"Δ {reference}", justify="right", overflow="fold", min_width=6)
+    for heading in ("cost", *["hits"] * bool(hits)):
         view.add_column(heading, justify="right", no_wrap=True)
     for _, row in table.iterrows():
         chosen = row["variant"] == candidate

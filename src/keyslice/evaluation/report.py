@@ -13,7 +13,7 @@ from keyslice.config import Evaluate
 from keyslice.evaluation import contact_sheet, palette, plots, presentation, published, where
 from keyslice.evaluation.candidate import Candidate
 from keyslice.evaluation.predictions import predicted
-from keyslice.evaluation.runs import Run
+from keyslice.evaluation.runs import Run, Start
 from keyslice.exams.source import UNKNOWN
 
 FramesOf = Callable[[str], np.ndarray]
@@ -39,6 +39,7 @@ class Content:
     """Predictions."""
     runs: Mapping[str, Mapping[int, Run]]
     """Trainings, by variant and seed."""
+    starts: Mapping[str, Start]
     contact_sheets: int
     """Test exams whose frames are shown."""
     frames_of: FramesOf
@@ -72,6 +73,8 @@ def render(content: Content, figures: Mapping[str, str]) -> str:
         splits=_split_sizes(first),
         unknown_patients=(first["patient"] == UNKNOWN).any(),
         seeds=sorted({seed for rows in test.values() for seed in rows["seed"].unique()}),
+        weights=list(dict.fromkeys(start.weights for start in content.starts.values())),
+        devices=list(dict.fromkeys(start.device for start in content.starts.values())),
         figures={name: _inline(svg) for name, svg in figures.items()},
         details=_details(content, test, looks),
         exams=_contact_sheets(content, test),

@@ -17,7 +17,27 @@ class Run:
     best_epoch: int
     """The epoch whose weights were kept."""
     warnings: tuple[str, ...]
-    """What the monitors found wrong with the sampler."""
+    """What was found wrong with the training, and by the monitors with the sampler."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a variant's trainings started from, and where they ran."""
+
+    weights: str
+    """Of the backbone: `none`, `hub:<timm tag>` or a file's name."""
+    device: str
+    """`cpu` or `cuda`."""
+
+
+def start(folder: Path) -> Start:
+    """Of the trainings in data/models/<dataset>/<variant>.
+
+    Raises:
+        FileNotFoundError: the variant has not been trained.
+    """
+    about = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    return Start(about["weights"]["source"], about["device"])
 
 
 def read(folder: Path, seeds: Iterable[int]) -> dict[int, Run]:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +14,15 @@ from keyslice import files
 
 DTYPES = ("uint8", "int16", "float32")
 FACTS = ("orientation", "slice_axis", "source_dtype")
-"""Acquisition facts an exam may carry; none of them can identify a person."""
+"""Acquisition facts an exam may carry; none of them can identify a person.
+
+`orientation` has a letter for each axis of the file, the end that it runs towards (R or L, A or P,
+S or I); `slice_axis` is the axis of the image turned to RAS+ that the frames run along.
+"""
+PLANES = ("sagittal", "coronal", "axial")
+"""Of slices, by `slice_axis`."""
+AGAINST = "LPI"
+"""The ends that a file's axis runs towards where frames run against it, by `slice_axis`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +31,7 @@ class Exam:
 
     Args:
         frames: (T, H, W) or, in colour, (T, H, W, 3); uint8, int16 or float32, without NaN or ∞.
-        spacing: millimetres between frames, rows and columns, where known.
+        spacing: millimetres between frames, rows and columns, where known; see `known_measure`.
         frame_time: milliseconds from one frame to the next, where known.
         facts: acquisition facts, names from `FACTS` only.
 
@@ -43,12 +52,49 @@ class Exam:
             raise ValueError(f"frames have shape {shape}; it must be (T, H, W) or (T, H, W, 3)")
         if dtype == "float32" and not np.isfinite(self.frames).all():
             raise ValueError("some samples are not finite numbers (NaN or infinity)")
+        if self.spacing is not None and known_spacing(self.spacing) is None:
+            raise ValueError(f"spacing is {self.spacing}; it must be finite and above zero")
+        if self.frame_time is not None and known_measure(self.frame_time) is None:
+            raise ValueError(f"frame_time is {self.frame_time}; it must be finite and above zero")
         if unknown := sorted(set(self.facts) - set(FACTS)):
             raise ValueError(f"facts {unknown} are not in the list of facts that may be kept")
 
     @property
     def channels(self) -> int:
         return 1 if self.frames.ndim == 3 else 3
+
+    @property
+    def plane(self) -> str | None:
+        """That the frames are slices in; None where they are no slices, or nobody knows."""
+        axis = self.facts.get("slice_axis")
+        return None if axis is None else PLANES[int(axis)]
+
+    @property
+    def reversed(self) -> bool:
+        """Whether the frames run against the order in which the file has them.
+
+        People number frames as the file has them; see `from_other_end`.
+        """
+        axis = self.facts.get("slice_axis")
+        return axis is not None and AGAINST[int(axis)] in str(self.facts["orientation"])
+
+
+def from_other_end(numbers: Sequence[int], count: int) -> list[int]:
+    """The same frames of `count`, numbered from the other end; ascending where `numbers` are."""
+    return [count - 1 - number for number in reversed(numbers)]
+
+
+def known_measure(value: float) -> float | None:
+    """A length or time as a header has it; None, not known, unless finite and above zero."""
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def known_spacing(values: Iterable[float]) -> tuple[float, float, float] | None:
+    """Three lengths; None where one of them is not known."""
+    between, rows, columns = map(known_measure, values)
+    if between is None or rows is None or columns is None:
+        return None
+    return between, rows, columns
 
 
 def exam_id(frames: np.ndarray) -> str:
@@ -85,11 +131,13 @@ def load(file: Path | BinaryIO) -> Exam:
         ValueError, KeyError, zipfile.BadZipFile: it is no such file.
     """
     with np.load(file, allow_pickle=False) as arrays:
-        spacing = tuple(map(float, arrays["spacing"])) if "spacing" in arrays else None
+        # Older files may hold measures that are none.
         return Exam(
             frames=arrays["frames"],
-            spacing=spacing,  # type: ignore[arg-type]  # three values, as saved
-            frame_time=float(arrays["frame_time"]) if "frame_time" in arrays else None,
+            spacing=known_spacing(map(float, arrays["spacing"])) if "spacing" in arrays else None,
+            frame_time=known_measure(float(arrays["frame_time"]))
+            if "frame_time" in arrays
+            else None,
             facts=json.loads(str(arrays["facts"])),
         )
 

@@ -8,17 +8,20 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from keyslice import files
 from keyslice.config import FolderDataset, Workspace
 from keyslice.config.datasets import CommonDataset, Dataset
 from keyslice.config.params import SECTIONS
 from keyslice.exams.folder import scan
-from keyslice.exams.source import file_state
+from keyslice.exams.source import KnownFile, file_state
 
 GROWING = {"rare_classes", "split", "exams", "path", "labels", "label_column"}
 """Settings that may change between ingestions; the others say what the dataset is."""
+FORMAT = 2
+"""Of the note; one of another format is as none, and all files are read again."""
+SourceState = Literal["unchanged", "changed", "unseen"]
 
 
 def identity(dataset: CommonDataset) -> dict[str, Any]:
@@ -39,16 +42,20 @@ def folder_of(workspace: Workspace, name: str, dataset: FolderDataset) -> Path:
     return workspace.root / os.path.expanduser(dataset.path)  # noqa: PTH111
 
 
-def source_unchanged(workspace: Workspace, name: str, dataset: Dataset) -> bool:
+def source_state(workspace: Workspace, name: str, dataset: Dataset) -> SourceState:
     """Whether an ingestion now would find what the last one found.
 
-    Compares the dataset's settings, the manifest, the quarantine list and, of a folder, each
-    file's name, size and times of change. (The other sources are fixed by their settings.)
+    `unseen`: the source's files or its table cannot be listed, as where a drive is not mounted; an
+    ingestion would say what is wrong. Else compares the dataset's settings, the manifest, the
+    quarantine list and, of a folder, each file's name, size and times of change. (The other sources
+    are fixed by their settings.)
     """
-    noted = _note(workspace, name).get("fingerprint")
-    return noted is not None and noted == of_dataset(
-        workspace, name, of_source(workspace, name, dataset)
-    )
+    source = of_source(workspace, name, dataset)
+    if source is None:
+        return "unseen"
+    noted = _note(workspace, name)["fingerprint"]
+    same = noted is not None and noted == of_dataset(workspace, name, source)
+    return "unchanged" if same else "changed"
 
 
 def of_source(workspace: Workspace, name: str, dataset: Dataset) -> str | None:
@@ -82,14 +89,14 @@ def of_dataset(workspace: Workspace, name: str, source: str | None) -> str | Non
     return digest.hexdigest()
 
 
-def known_exams(workspace: Workspace, name: str) -> dict[str, str]:
-    """Exam ids by the stamps of the files that the last ingestion read."""
-    return _note(workspace, name).get("stamps", {})
+def known_files(workspace: Workspace, name: str) -> dict[str, KnownFile]:
+    """What is known of the files that the last ingestion took in, by their stamps."""
+    return {stamp: KnownFile(*known) for stamp, known in _note(workspace, name)["files"].items()}
 
 
 def known_states(workspace: Workspace, name: str) -> dict[str, tuple[int, int]]:
     """Size and time of change of each stored exam, when it last was as the manifest says."""
-    states = _note(workspace, name).get("states", {})
+    states = _note(workspace, name)["states"]
     return {exam: (size, time) for exam, (size, time) in states.items()}
 
 
@@ -97,7 +104,7 @@ def record(
     workspace: Workspace,
     name: str,
     fingerprint: str | None,
-    stamps: Mapping[str, str],
+    known: Mapping[str, KnownFile],
     states: Mapping[str, tuple[int, int]],
 ) -> None:
     """Note what an ingestion found, when all that follows from it is done.
@@ -106,10 +113,15 @@ def record(
         workspace: that holds the dataset.
         name: of the dataset.
         fingerprint: `of_dataset`, of the source as it was before it was listed.
-        stamps: see `known_exams`.
+        known: see `known_files`.
         states: see `known_states`.
     """
-    note = {"fingerprint": fingerprint, "stamps": dict(stamps), "states": dict(states)}
+    note = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "files": dict(known),
+        "states": dict(states),
+    }
     files.write_text(_path(workspace, name), json.dumps(note, sort_keys=True))
 
 
@@ -118,9 +130,11 @@ def _path(workspace: Workspace, name: str) -> Path:
 
 
 def _note(workspace: Workspace, name: str) -> dict[str, Any]:
-    """Empty where there is none, or a damaged one: the next ingestion makes it anew."""
+    """Empty where there is none, a damaged or an older one: the next ingestion makes it anew."""
     try:
         note = json.loads(_path(workspace, name).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
+        note = None
+    if isinstance(note, dict) and note.get("format") == FORMAT:
+        return note
+    return {"fingerprint": None, "files": {}, "states": {}}

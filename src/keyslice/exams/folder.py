@@ -7,7 +7,7 @@ from pathlib import Path
 from keyslice.config import FolderDataset, Workspace
 from keyslice.errors import UserError
 from keyslice.exams import readers
-from keyslice.exams.source import Listing, Unlisted
+from keyslice.exams.source import Listing, Unlisted, printable
 from keyslice.exams.table import LabelTable
 
 
@@ -65,7 +65,7 @@ def listings(
     listed = {listing.name for listing in rows}
     try:
         unlisted = [
-            Unlisted(path, f"no line of {dataset.labels} names this file")
+            _unlisted(path, dataset.labels)
             for path, _ in scan(folder)
             if readers.format_of(path) and path not in listed
         ]
@@ -77,3 +77,10 @@ def listings(
             remedy=f"`find {folder} -type d ! -readable` names it",
         ) from None
     return rows, unlisted
+
+
+def _unlisted(path: str, labels: str) -> Unlisted:
+    name = printable(path)
+    if name != path:
+        return Unlisted(name, f"its name is not UTF-8, as {labels} is; rename it and list it there")
+    return Unlisted(name, f"no line of {labels} names this file")

@@ -5,6 +5,7 @@ was found is noted at the very end. A process that is killed in between leaves t
 the new one, and running again completes it.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,12 @@ from keyslice.exams.stored import Stored
 
 Progress = Callable[[int, int], None]
 """Called with the number of exams read so far, and of all."""
+OWN = re.compile(
+    r"[0-9a-f]{32}\.npz"
+    r"|\.([0-9a-f]{32}|manifest)-[0-9a-f]{8}\.(npz|parquet)"  # `files.beside`, cut off
+    r"|\.[\w-]{22}\.tmp"  # DVC, cut off
+)
+"""Names in a dataset's folder that are for an ingestion to remove."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def ingest(
         listings, unlisted = _offered(workspace, name, dataset)
         listed = {listing.name for listing in listings} | {file.name for file in unlisted}
         path = workspace.quarantine(name)
-        known = fingerprint.known_exams(workspace, name)
+        known = fingerprint.known_files(workspace, name)
         stored = Stored(workspace.exams(name), before, fingerprint.known_states(workspace, name))
         intake = Intake(stored, key, before, known)
         try:
@@ -116,7 +123,7 @@ def ingest(
         found_now = fingerprint.of_dataset(workspace, name, source)
         make_version()
         states = {exam: stored.states[exam] for exam in rows}
-        fingerprint.record(workspace, name, found_now, intake.stamps, states)
+        fingerprint.record(workspace, name, found_now, intake.files, states)
         quarantined = len({refusal.file for refusal in intake.refused} & listed)
         found = len(listings) + len(unlisted)
         return IngestReport(
@@ -183,14 +190,19 @@ def _identity(workspace: Workspace, name: str, dataset: Dataset, key: bytes) -> 
 
 
 def _check_home(workspace: Workspace, name: str) -> None:
-    """Raises UserError: a folder lies among the exams; whose it is, it shall not be swept away."""
+    """Raises UserError: what is not ours lies among the exams; its name may be a person's."""
     home = workspace.exams(name)
-    if home.is_dir() and any(path.is_dir() for path in home.iterdir()):
+    if not home.is_dir():
+        return
+    others = [path for path in home.iterdir() if path != workspace.manifest(name)]
+    if strange := sum(path.is_dir() or not OWN.fullmatch(path.name) for path in others):
+        place = home.relative_to(workspace.root)
         raise UserError(
-            "holds a folder",
-            where=str(home.relative_to(workspace.root)),
+            f"holds files or folders ({strange}) that no ingestion made",
+            where=str(place),
             rule="all that lies there is the version: the exams, their manifest, nothing else",
-            remedy=f"move the folder away; files of new exams go to data/inbox/{name}",
+            remedy=f"find them with `ls -A {place}` and move them away; files of new exams go to "
+            f"data/inbox/{name}",
         )
 
 
@@ -237,13 +249,14 @@ def _number_batch(rows: Mapping[str, Row], before: Mapping[str, Row]) -> str | N
 
 
 def _sweep(workspace: Workspace, name: str, rows: Iterable[str]) -> None:
-    """Remove every file of the dataset's folder but its manifest and the exams of these rows."""
+    """Remove stored exams that are not of these rows, and what a kill left half-written."""
     home = workspace.exams(name)
     if not home.is_dir():
         return
-    kept = {exam_path(home, exam) for exam in rows} | {workspace.manifest(name)}
+    kept = {exam_path(home, exam) for exam in rows}
     for path in home.iterdir():
-        if path not in kept:
+        # Nothing else is touched: it may have come since the folder was checked.
+        if OWN.fullmatch(path.name) and path not in kept:
             path.unlink()
     if not any(home.iterdir()):
         home.rmdir()

@@ -1,13 +1,14 @@
 """From listings to manifest rows: the same pixels are one exam, under one patient and one label."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from keyslice.exams.exam import Exam, exam_id
+from keyslice.exams.exam import Exam, exam_id, from_other_end
 from keyslice.exams.pseudonym import pseudonym
 from keyslice.exams.quarantine import CONFLICTS, Refusal
-from keyslice.exams.source import UNKNOWN, Listing, Unlisted, UnreadableError
+from keyslice.exams.source import UNKNOWN, KnownFile, Listing, Unlisted, UnreadableError
 from keyslice.exams.split import SPLITS
 from keyslice.exams.stored import Stored
 
@@ -24,14 +25,15 @@ class Intake:
         stored: takes each exam as soon as it is read.
         key: of the pseudonyms.
         before: the manifest's rows by exam id.
-        known: exam ids by stamp, of files that need not be read again.
+        known: by stamp, files that need not be read again.
     """
 
     def __init__(
-        self, stored: Stored, key: bytes, before: Mapping[str, Row], known: Mapping[str, str]
+        self, stored: Stored, key: bytes, before: Mapping[str, Row], known: Mapping[str, KnownFile]
     ) -> None:
         self.refused: list[Refusal] = []
-        self.stamps: dict[str, str] = {}
+        self.files: dict[str, KnownFile] = {}
+        """Those taken in, by stamp."""
         self.across_splits = 0
         self._stored, self._key, self._before, self._known = stored, key, before, known
         self._today = datetime.now(UTC).date().isoformat()
@@ -44,10 +46,11 @@ class Intake:
         What fails is refused.
         """
         try:
-            exam = self._known.get(listing.stamp, "")
-            if exam not in self._before or not self._stored.whole(exam):
-                exam = self._store(listing.read())
-            frames = (self._read.get(exam) or self._before[exam])["frames"]
+            file = self._known.get(listing.stamp)
+            if file is None or file.exam not in self._before or not self._stored.whole(file.exam):
+                exam = listing.read()
+                file = KnownFile(self._store(exam), exam.reversed)
+            frames = (self._read.get(file.exam) or self._before[file.exam])["frames"]
             if listing.informative and listing.informative[-1] >= frames:
                 raise UnreadableError(
                     f"frame {listing.informative[-1]} is listed as informative, of {frames} from 0"
@@ -55,9 +58,12 @@ class Intake:
         except UnreadableError as error:
             self._refuse(listing.name, str(error), "unreadable")
             return
-        self.stamps[listing.stamp] = exam
+        if listing.informative and file.reversed:
+            stored = tuple(from_other_end(listing.informative, frames))
+            listing = replace(listing, informative=stored)
+        self.files[listing.stamp] = file
         patient = pseudonym(self._key, *listing.patient) if listing.patient else UNKNOWN
-        self._claims.setdefault(exam, []).append((listing, patient))
+        self._claims.setdefault(file.exam, []).append((listing, patient))
 
     def refuse_unlisted(self, file: Unlisted) -> None:
         self._refuse(file.name, file.reason, "unlisted")
@@ -79,14 +85,14 @@ class Intake:
                 self._refuse_exam(exam, kind)
                 rows.pop(exam, None)
                 continue
-            listing, patient = max(claims, key=_held_out)
+            listing, _ = max(claims, key=_held_out)
             self.across_splits += sum(other.split != listing.split for other, _ in claims)
             offered[exam] = listing
             rows[exam] = (
                 rows.get(exam, {"exam_id": exam})
                 | self._read.get(exam, {})
                 | {
-                    "patient": patient,
+                    "patient": next(iter(self._patients(exam)), UNKNOWN),
                     "label": listing.label,
                     "label_source": listing.label_source,
                     "modality": listing.modality,
@@ -117,11 +123,15 @@ class Intake:
         }
         return name
 
-    def _conflict(self, exam: str) -> str | None:
+    def _patients(self, exam: str) -> set[str]:
+        """Those the exam is, or was, listed under; unknown contradicts nobody."""
         patients = {patient for _, patient in self._claims[exam]}
         if exam in self._before:
             patients.add(self._before[exam]["patient"])
-        if len(patients) > 1:
+        return patients - {UNKNOWN}
+
+    def _conflict(self, exam: str) -> str | None:
+        if len(self._patients(exam)) > 1:
             return "two_patients"
         return "two_labels" if len({c.label for c, _ in self._claims[exam]}) > 1 else None
 
@@ -130,9 +140,10 @@ class Intake:
         reason = f"{CONFLICTS[kind]}; {WAY_OUT}"
         for listing, _ in self._claims[exam]:
             self._refuse(listing.name, reason, kind, exam)
-            del self.stamps[listing.stamp]
+            del self.files[listing.stamp]
         earlier = self._before.get(exam)
-        if earlier and earlier["patient"] not in {patient for _, patient in self._claims[exam]}:
+        claimed = {patient for _, patient in self._claims[exam]}
+        if earlier and earlier["patient"] not in claimed | {UNKNOWN}:
             name = f"exam {exam} of batch {earlier['batch']}"
             self._refuse(name, reason, kind, exam)
 

@@ -16,6 +16,9 @@ from keyslice.config import Workspace
 from keyslice.errors import UserError
 
 PATIENCE_SECONDS = 3600.0
+HELD = "KEYSLICE_DATASET_HELD"
+"""In a stage's environment: the dataset whose lock is held for it, by the process that had DVC
+start it and that goes on holding it until DVC has hashed what the stage has read."""
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +28,10 @@ def dataset_lock(
     workspace: Workspace, dataset: str, command: str, *, patience: float = PATIENCE_SECONDS
 ) -> Iterator[None]:
     """Hold a dataset's exams and prepared frames for as long as the block runs; see `locked`."""
-    with locked(workspace, dataset, command, patience=patience):
+    if os.environ.get(HELD) == dataset:
+        yield
+        return
+    with locked(workspace, f"dataset-{dataset}", command, patience=patience):
         yield
 
 

@@ -41,7 +41,8 @@ TYPES = pyarrow.schema(
         ("source_format", pyarrow.string()),
         ("sha256", pyarrow.string()),  # of the stored file
         ("label_source", pyarrow.string()),
-        ("informative", pyarrow.list_(pyarrow.int32())),  # frame numbers; null: not known
+        # Numbers of frames as stored, from 0; null: not known.
+        ("informative", pyarrow.list_(pyarrow.int32())),
         ("frame_spacing", pyarrow.float64()),  # mm; null: not known
         ("row_spacing", pyarrow.float64()),
         ("column_spacing", pyarrow.float64()),

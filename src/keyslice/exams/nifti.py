@@ -6,7 +6,7 @@ from typing import Literal, cast
 import nibabel as nib
 import numpy as np
 
-from keyslice.exams.exam import Exam
+from keyslice.exams.exam import Exam, known_measure, known_spacing
 from keyslice.exams.source import UnreadableError
 
 SliceAxis = Literal["auto", 0, 1, 2]
@@ -27,7 +27,8 @@ def read(path: Path, slice_axis: SliceAxis = "auto") -> Exam:
     the turned image (0 sagittal, 1 coronal, 2 axial) towards right, front or head; `auto` takes
     the axis of coarsest spacing, else the last. Within a frame, rows start at the head (in axial
     slices: at the front), columns at the patient's right (in sagittal ones: at the front): the
-    radiological convention. A video's frames run along time.
+    radiological convention. A video's frames run along time. `Exam.reversed` tells whether the file
+    has the frames in the opposite order.
 
     Raises:
         UnreadableError: of an unsupported type or shape, or not finite.
@@ -51,14 +52,14 @@ def read(path: Path, slice_axis: SliceAxis = "auto") -> Exam:
         "orientation": orientation,
         "source_dtype": "rgb" if colour else source_dtype.name,
     }
-    spacing = [z * MILLIMETRES.get(space, 1.0) for z in zooms[:3]]
+    spacing = known_spacing(z * MILLIMETRES.get(space, 1.0) for z in zooms[:3])
     frame_time = None
     if axes == 3:
         axis = _coarsest(spacing) if slice_axis == "auto" else slice_axis
         facts["slice_axis"] = axis
     elif axes == 4 and sizes[2] == 1:
-        axis, samples = 2, samples[:, :, 0]
-        frame_time = zooms[3] * MILLISECONDS.get(time, 1.0) or None
+        axis, samples, spacing = 2, samples[:, :, 0], None
+        frame_time = known_measure(zooms[3] * MILLISECONDS.get(time, 1.0))
     else:
         raise UnreadableError(f"an image of shape {sizes} {EXPECTED}")
     columns, rows = (a for a in range(3) if a != axis)
@@ -66,7 +67,7 @@ def read(path: Path, slice_axis: SliceAxis = "auto") -> Exam:
     try:
         return Exam(
             frames=np.ascontiguousarray(_lossless(frames)),
-            spacing=None if axes == 4 else (spacing[axis], spacing[rows], spacing[columns]),
+            spacing=spacing and (spacing[axis], spacing[rows], spacing[columns]),
             frame_time=frame_time,
             facts=facts,
         )
@@ -74,8 +75,10 @@ def read(path: Path, slice_axis: SliceAxis = "auto") -> Exam:
         raise UnreadableError(str(error)) from None
 
 
-def _coarsest(spacing: list[float]) -> int:
+def _coarsest(spacing: tuple[float, float, float] | None) -> int:
     """The axis whose spacing clearly exceeds the others', else the last."""
+    if spacing is None:
+        return 2
     first, second = sorted(range(3), key=lambda a: (spacing[a], a), reverse=True)[:2]
     return first if spacing[first] > CLEARLY_COARSER * spacing[second] else 2
 

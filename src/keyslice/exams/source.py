@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from keyslice.exams.exam import Exam
 
@@ -20,7 +21,7 @@ class Listing:
     """One exam of a source, before it is read.
 
     Args:
-        name: the original name; for the terminal and the quarantine list, nowhere else.
+        name: the original name, `printable`; for the terminal and the quarantine list only.
         stamp: changes when the file's content or the way of reading it may have changed.
         patient: (issuer, patient id), or None where a public set has no ids.
         label: one of the dataset's classes.
@@ -28,7 +29,8 @@ class Listing:
         source_format: the reader's name.
         label_source: where the label was read.
         split: the official split, where there is one.
-        informative: numbers of the frames known to carry the finding; None: not known.
+        informative: ascending numbers of the frames known to carry the finding, from 0 in the
+            order in which the file has them; None: not known.
         modality: of the acquisition, as the source names it.
         site: where the exam was made.
         acquired: ISO date.
@@ -54,6 +56,20 @@ class Unlisted:
 
     name: str
     reason: str
+
+
+class KnownFile(NamedTuple):
+    """What need not be read from a file again."""
+
+    exam: str
+    """Its id."""
+    reversed: bool
+    """See `Exam.reversed`; the same exam may come from files of either order."""
+
+
+def printable(path: str) -> str:
+    r"""A path as text that can be written: bytes that are no UTF-8 as in `M\xfcller.nii`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def stamp(*parts: object) -> str:

@@ -90,8 +90,8 @@ def split_rows(
         dataset: its settings.
 
     Raises:
-        UserError: no exams, one class only, a class too small, or an official split that is not
-            the settled one.
+        UserError: no exams, one class only, a class too small, an official split that is not the
+            settled one, or a patient who became known of exams in two splits.
     """
     if not rows:
         raise UserError(
@@ -102,6 +102,7 @@ def split_rows(
         )
     _check_classes(rows, name)
     splits = dict(settled)
+    _take_over(splits, rows, name)
     _add_official(splits, rows, offered, name)
 
     sizes = patients_by_label(_pairs(rows))
@@ -131,6 +132,23 @@ def _check_classes(rows: Mapping[str, Mapping[str, Any]], name: str) -> None:
             rule="two classes at least are needed to tell them apart",
             remedy="add exams of the others, or check the table of labels",
         )
+
+
+def _take_over(splits: dict[str, str], rows: Mapping[str, Mapping[str, Any]], name: str) -> None:
+    """Give a patient who was unknown before the split that his exams had by themselves."""
+    for exam, row in rows.items():
+        if exam not in splits:
+            continue
+        settled = splits.setdefault(_group(row), splits[exam])
+        if settled != splits[exam]:
+            raise UserError(
+                f"exam {exam} is in {splits[exam]}, another of its patient in {settled}",
+                where=f"datasets.{name}",
+                rule="a patient has one split, and models have learned from these exams as if "
+                "their patients were strangers",
+                remedy="give the dataset a new name to have it split anew, or leave this "
+                "patient's id empty as it was",
+            )
 
 
 def _add_official(
@@ -169,5 +187,12 @@ def _leave_out(
             remedy=f"add patients, or set datasets.{name}.rare_classes: leave_out",
         )
     kept = {exam: row for exam, row in rows.items() if row["label"] not in faults}
-    _check_classes(kept, name)
+    left = {row["label"] for row in kept.values()}
+    if faults and len(left) < 2:
+        raise UserError(
+            f"leaving out {', '.join(faults)} leaves {len(left)} of the classes",
+            where=f"datasets.{name}.rare_classes",
+            rule="each class needs a patient in train, validation and test, and two must stay",
+            remedy="add patients; where the table has a column split, put some into every split",
+        )
     return kept

@@ -2,8 +2,10 @@
 
 Everything in it is text; spaces around it are dropped, leading zeros are kept. Each line has as
 many fields as the first, which names the columns: file, patient_id and the label's; optional:
-issuer, site, acquired (ISO date), modality, split (an official one) and informative (frame numbers,
-from 0, between spaces).
+issuer, site, acquired (ISO date), modality, split (an official one) and informative: between spaces
+the numbers of the frames that carry the finding. They count from 0 along the axis that slices are
+taken along (see `FolderDataset.slice_axis`; time, in a video), in the order in which the file has
+them, whichever way up the patient lies in it. An empty cell says that no frame carries a finding.
 Errors name line and column and quote no cell: any may hold a patient's name by mistake.
 """
 
@@ -220,7 +222,7 @@ class LabelTable:
             raise self._error(
                 line,
                 "column informative holds more than frame numbers",
-                "it lists the numbers of frames, from 0, with spaces between",
+                "it lists numbers of frames, from 0 in the file's own order, with spaces between",
                 "mend it or leave it empty",
             )
         return tuple(sorted({int(word) for word in words}))

@@ -21,6 +21,9 @@ from keyslice.samplers.straight_through import Normalisation
 # Torchvision trained MobileNetV3 with this epsilon; timm's own default gives other features.
 _TORCHVISION_EPSILON = {"mobilenetv3": 1e-3}
 
+_FOLDER = "KEYSLICE_WEIGHTS"
+_OWN_FILE = f"give a safetensors file, name a folder of them in {_FOLDER}"
+
 
 @dataclass(frozen=True)
 class WeightsOrigin:
@@ -90,18 +93,19 @@ def create(
     name: str, image_size: int, *, weights_file: str = "", pretrained: bool = False
 ) -> Backbone:
     """An encoder by its timm name; `weights_file` is the name of the file that will fill it."""
-    if not timm.is_model(name):
+    default = _registered(name)
+    if pretrained and (default is None or not default.has_weights):
         raise UserError(
-            f"unknown timm model {name!r}",
-            where="backbone.name",
-            remedy=did_you_mean(name, timm.list_models()),
+            f"timm has no weights for {name}",
+            where="backbone.weights: imagenet",
+            rule="they are those that timm names for the model",
+            remedy=f"{_OWN_FILE}, set backbone.weights to none, or choose another model",
         )
     options: dict[str, Any] = {"num_classes": 0}
     if ".tv_" in weights_file:
         for family, epsilon in _TORCHVISION_EPSILON.items():
             if name.startswith(family):
                 options["bn_eps"] = epsilon
-    default = timm.get_pretrained_cfg(name)
     if default is not None and default.fixed_input_size:
         options["img_size"] = image_size
     try:
@@ -109,12 +113,13 @@ def create(
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
+        folder = os.environ.get(_FOLDER)
+        looked = f", and {_FOLDER} ({folder}) holds none" if folder else ""
         raise UserError(
-            f"the ImageNet weights of {name} could not be fetched ({type(error).__name__})",
+            f"the ImageNet weights of {name} could not be fetched ({type(error).__name__}){looked}",
             where="backbone.weights: imagenet",
             rule="timm's hub must be reachable",
-            remedy="give a safetensors file, name a folder of them in KEYSLICE_WEIGHTS, "
-            "or set backbone.weights to none",
+            remedy=f"{_OWN_FILE}, or set backbone.weights to none",
         ) from error
     try:
         return Backbone(network, image_size)
@@ -128,6 +133,19 @@ def create(
         ) from None
 
 
+def _registered(name: str) -> Any:
+    """What timm has on record for a model, or None; UserError where it knows no such model."""
+    try:
+        if timm.is_model(name):
+            return timm.get_pretrained_cfg(name)
+        known = timm.list_models()
+    except RuntimeError:  # a model that it knows, with a tag that it does not
+        known = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+    raise UserError(
+        f"unknown timm model {name!r}", where="backbone.name", remedy=did_you_mean(name, known)
+    )
+
+
 def normalisation(backbone: Backbone) -> Normalisation:
     """The input statistics that the backbone was trained with."""
     config: Any = backbone.network.pretrained_cfg
@@ -135,7 +153,11 @@ def normalisation(backbone: Backbone) -> Normalisation:
 
 
 def weights_file(settings: BackboneSettings) -> Path | None:
-    """The file that the settings come down to, or None: the hub or no weights."""
+    """The file that the settings come down to, or None: the hub or no weights.
+
+    Raises:
+        UserError: there is no such file or folder, or several files are of the model.
+    """
     if settings.weights == "none":
         return None
     if settings.weights != "imagenet":
@@ -148,10 +170,24 @@ def weights_file(settings: BackboneSettings) -> Path | None:
                 remedy="mend the path",
             )
         return file
-    folder = os.environ.get("KEYSLICE_WEIGHTS")
+    folder = os.environ.get(_FOLDER)
     if not folder:
         return None
+    if not Path(folder).is_dir():
+        raise UserError(
+            f"no such folder: {folder}",
+            where=_FOLDER,
+            rule="a folder of <timm name>.*.safetensors",
+            remedy="mend the path, or leave the variable out",
+        )
     found = sorted(Path(folder).glob(f"{settings.name}.*safetensors"))
+    if len(found) > 1:
+        raise UserError(
+            f"several files are of {settings.name}: {', '.join(file.name for file in found)}",
+            where=f"{_FOLDER} ({folder})",
+            rule="the weights that a training starts from must be certain",
+            remedy="name one of them in backbone.weights, or its tag in backbone.name",
+        )
     return found[0] if found else None
 
 

@@ -1,8 +1,8 @@
 """A model package in use: exams in, probabilities and kept frames out."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import torch
 
 from keyslice.config import StageSettings
 from keyslice.errors import UserError
-from keyslice.exams.exam import exam_id
+from keyslice.exams.exam import Exam, exam_id, from_other_end
 from keyslice.exams.readers import read
-from keyslice.exams.source import UnreadableError
+from keyslice.exams.source import UnreadableError, printable
 from keyslice.models import build
 from keyslice.models.classifier import FrameClassifier
 from keyslice.models.inference import ExamOutput, infer
@@ -26,13 +26,16 @@ class Prediction:
 
     Attributes:
         probabilities: by class name.
-        kept: numbers of the frames that the model looked at, in the exam as it was given.
+        kept: ascending numbers of the frames that the model looked at, from 0, in the exam as it
+            was given: in the file's or the array's own order.
         attention: the weight that each of them had.
+        plane: of a file's slices: axial, coronal or sagittal; None of a video or an array.
     """
 
     probabilities: dict[str, float]
     kept: list[int]
     attention: list[float]
+    plane: str | None = None
 
     @property
     def label(self) -> str:
@@ -90,7 +93,27 @@ class Predictor:
         Raises:
             UserError: a file is missing or cannot be read as an exam.
         """
-        return self.predict_arrays([self._read(path) for path in paths])
+        found: list[Prediction] = []
+        for one in self.predict_each(paths):
+            if isinstance(one, UserError):
+                raise one
+            found.append(one)
+        return found
+
+    def predict_each(self, paths: Iterable[Path]) -> Iterator[Prediction | UserError]:
+        """Predict exam files one after the other; memory holds a batch of them.
+
+        Yields:
+            For each file its prediction, or the error where it is missing or cannot be read.
+        """
+        paths = list(paths)
+        size = self.settings.evaluate.batch_size
+        for start in range(0, len(paths), size):
+            read = [self._read(path) for path in paths[start : start + size]]
+            exams = [one for one in read if isinstance(one, Exam)]
+            predictions = iter(self._batch([one.frames for one in exams]) if exams else ())
+            for one in read:
+                yield _as_in_file(next(predictions), one) if isinstance(one, Exam) else one
 
     def predict_arrays(self, exams: Sequence[np.ndarray]) -> list[Prediction]:
         """Predict exams given as frames (T,H,W) or (T,H,W,3), as acquired."""
@@ -126,13 +149,26 @@ class Predictor:
             output.attention,
         )
 
-    def _read(self, path: Path) -> np.ndarray:
+    def _read(self, path: Path) -> Exam | UserError:
+        name = printable(str(path))
         if not path.is_file():
-            raise UserError("no such file", where=str(path), remedy="mend the path")
+            return UserError("no such file", where=name, remedy="mend the path")
         try:
-            return read(path, self.slice_axis).frames
+            return read(path, self.slice_axis)
         except UnreadableError as error:
-            raise UserError(str(error), where=str(path), remedy="give a whole exam file") from None
+            return UserError(str(error), where=name, remedy="give a whole exam file")
+
+
+def _as_in_file(prediction: Prediction, exam: Exam) -> Prediction:
+    """A prediction of the exam's frames, with frame numbers in the order of its file."""
+    if not exam.reversed:
+        return replace(prediction, plane=exam.plane)
+    return replace(
+        prediction,
+        kept=from_other_end(prediction.kept, len(exam.frames)),
+        attention=prediction.attention[::-1],
+        plane=exam.plane,
+    )
 
 
 def _channels_first(frames: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -14,27 +14,49 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 VARIABLE, REGISTRY_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""That MLflow writes to itself, without a server."""
+_OTHER_SCHEMA = "out-of-date database schema"
+"""How MLflow says so, of an older and of a newer one."""
 
 
 def tracking_uri(workspace: Workspace) -> str:
     """MLFLOW_TRACKING_URI, else sqlite in state/mlflow.db."""
-    return os.environ.get(VARIABLE) or f"sqlite:///{workspace.state}/mlflow.db"
+    named = os.environ.get(VARIABLE)
+    return _in_workspace(workspace, named or f"sqlite:///{workspace.state}/mlflow.db")
 
 
 def registry_uri(workspace: Workspace) -> str:
     """Where models are registered: MLFLOW_REGISTRY_URI, else where runs are."""
-    return os.environ.get(REGISTRY_VARIABLE) or tracking_uri(workspace)
+    named = os.environ.get(REGISTRY_VARIABLE)
+    return _in_workspace(workspace, named) if named else tracking_uri(workspace)
 
 
 def embedded(workspace: Workspace) -> bool:
-    """Whether MLflow is a file, with no server that would say where artifacts go."""
-    return tracking_uri(workspace).startswith("sqlite:")
+    """Whether MLflow is a database, with no server that would say where artifacts go."""
+    return _kind(tracking_uri(workspace)) in DATABASES
 
 
 def exists(workspace: Workspace) -> bool:
     """Whether there is something to ask: asking alone is to create no database."""
-    path = urlsplit(tracking_uri(workspace)).path.removeprefix("/")
-    return not embedded(workspace) or (workspace.root / path).is_file()
+    uri = tracking_uri(workspace)
+    return _kind(uri) != "sqlite" or _file(uri).is_file()
+
+
+def _kind(uri: str) -> str:
+    """`sqlite`, `postgresql`, `http`, …; the driver in `postgresql+psycopg2` is left out."""
+    return uri.partition(":")[0].partition("+")[0]
+
+
+def _file(uri: str) -> Path:
+    """Of sqlite:///FILE?OPTIONS."""
+    return Path(uri.partition(":///")[2].partition("?")[0])
+
+
+def _in_workspace(workspace: Workspace, uri: str) -> str:
+    """The same address, a relative file of sqlite taken from the root, not the current folder."""
+    scheme, _, file = uri.partition(":///")
+    return f"{scheme}:///{workspace.root / file}" if _kind(uri) == "sqlite" and file else uri
 
 
 def connect(workspace: Workspace) -> "MlflowClient":
@@ -96,11 +118,21 @@ def _cannot(uri: str, error: Exception) -> Exception:
         return RunError(
             f"MLflow at {address} does not answer; {named} names it; {_first_sentence(reason)}"
         )
+    if _OTHER_SCHEMA in reason:
+        return UserError(
+            f"{address!r} was written by another version of MLflow",
+            where=named,
+            rule="the database has the schema of the MLflow that is installed",
+            remedy=f"back it up, then run MLFLOW_DISABLE_TELEMETRY=true mlflow db upgrade {address}"
+            "; where a newer MLflow wrote it, install that one again instead",
+        )
     return UserError(
         f"{address!r} cannot be opened ({_first_sentence(reason)})",
         where=named,
         rule="it is the address of an MLflow server, or sqlite:///FILE",
-        remedy=f"mend it, or unset {VARIABLE} to use state/mlflow.db" if named == VARIABLE else "",
+        remedy=f"mend it, or unset {VARIABLE} to use state/mlflow.db"
+        if named == VARIABLE
+        else "restore it from a backup of state/",
     )
 
 

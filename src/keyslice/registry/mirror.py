@@ -62,7 +62,7 @@ class Mirror:
         known = self._retraining(lock_hash) if lock_hash else None
         if known is not None:
             return known.info.run_id
-        version = versioning.version(self.workspace, self.dataset) or "none"
+        version = self._version() or "none"
         name = f"{self.dataset} {version[:8]} {time.strftime('%Y-%m-%d %H:%M', time.gmtime())}"
         own = self._own("retraining") | {tags.VERSION: version}
         return self.client.create_run(self.experiment, run_name=name, tags=own).info.run_id
@@ -166,8 +166,7 @@ class Mirror:
         for file in (models / "summary.json", models / "history.csv", results / "confusion.json"):
             self.client.log_artifact(run_id, str(file))
         # The MD5 is the results' own, so that a run leads to the bytes it was trained from.
-        version = versioning.version(self.workspace, self.dataset) or "none"
-        self.client.set_tag(run_id, tags.VERSION, version)
+        self.client.set_tag(run_id, tags.VERSION, self._version() or "none")
 
     def _summary(self, variants: Iterable[str]) -> dict[str, Any]:
         """Each variant's figures over seeds, and its wall times, under `<variant>/…`."""
@@ -200,7 +199,7 @@ class Mirror:
         """The dataset's version as the run's input; DVC's md5 is the digest (36 characters)."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        digest = versioning.version(self.workspace, self.dataset)
+        digest = self._version()
         if digest is None:
             return
         pointer = self.workspace.pointer(self.dataset).relative_to(self.workspace.root)
@@ -210,6 +209,10 @@ class Mirror:
             [InputTag("mlflow.data.context", context)],
         )
         self.client.log_inputs(run_id, datasets=[entry])
+
+    def _version(self) -> str | None:
+        """That was prepared and trained on; the dataset may have a newer one by now."""
+        return versioning.prepared_version(self.workspace, self.dataset)
 
     def _tag(self, run_id: str, values: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from keyslice import files
 from keyslice.config import Workspace
 from keyslice.errors import UserError, without_credentials
 from keyslice.registry import package, tags
@@ -33,7 +35,10 @@ class Model:
 
 
 def models(workspace: Workspace) -> list[Model]:
-    """Every version of every registered model, newest first within a name."""
+    """Every version that Keyslice registered, newest first within a name.
+
+    An MLflow may be shared with others, whose models are left out.
+    """
     if not exists(workspace):
         return []
     client = connect(workspace)
@@ -44,7 +49,8 @@ def models(workspace: Workspace) -> list[Model]:
         for alias, number in client.get_registered_model(registered.name).aliases.items():
             aliases.setdefault(int(number), []).append(alias)
         found = client.search_model_versions(f"name = '{registered.name}'")
-        listed += [_model(one, aliases.get(int(one.version), [])) for one in found]
+        own = [one for one in found if tags.DATASET in one.tags]
+        listed += [_model(one, aliases.get(int(one.version), [])) for one in own]
     return sorted(listed, key=lambda one: (one.name, -one.version))
 
 
@@ -57,15 +63,22 @@ def download(workspace: Workspace, name: str, version: str = CHALLENGER) -> Path
         version: a number, or an alias with or without its @.
 
     Raises:
-        UserError: no such model or version; or its package is not where it was stored, or is not
-            what was registered.
+        UserError: no such model or version, or not one of Keyslice's; or its package is not where
+            it was stored, or is not what was registered.
     """
     if not exists(workspace):
         raise _unknown(name, version)
     client = connect(workspace)
     found = _version(client, name, version.removeprefix("@"))
-    folder = _stored(client, workspace, found) / "data" / PACKAGE
-    if package.digest(folder) != found.tags.get(tags.PACKAGE):
+    if tags.PACKAGE not in found.tags:
+        raise UserError(
+            "is not one that Keyslice registered",
+            where=f"model {name} version {found.version}",
+            rule="only its packages are loaded: numbers and JSON, checked by their hash",
+            remedy="keyslice status shows which there are",
+        )
+    folder = _stored(client, workspace, found, found.tags[tags.PACKAGE])
+    if package.digest(folder) != found.tags[tags.PACKAGE]:
         raise UserError(
             "the stored package is not the one that was registered",
             where=f"model {name} version {found.version}",
@@ -85,14 +98,23 @@ def _registered(client: "MlflowClient") -> "Iterator[RegisteredModel]":
         yield from page
 
 
-def _stored(client: "MlflowClient", workspace: Workspace, version: "ModelVersion") -> Path:
-    """The folder of a version's artifacts."""
+def _stored(
+    client: "MlflowClient", workspace: Workspace, version: "ModelVersion", sha256: str
+) -> Path:
+    """The folder of a version's package; a server's is fetched into state/packages, once."""
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    uri = client.get_model_version_download_uri(version.name, version.version)
+    uri = f"{client.get_model_version_download_uri(version.name, version.version)}/data/{PACKAGE}"
+    fetched = workspace.state / "packages" / sha256
+    server = tracking_uri(workspace)
     try:
-        return Path(download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri(workspace)))
+        if urlsplit(uri).scheme in ("", "file"):
+            return Path(download_artifacts(uri, tracking_uri=server))  # where it lies, no copy
+        if package.digest(fetched / PACKAGE) != sha256:
+            with files.folder_beside(fetched) as part:
+                download_artifacts(uri, dst_path=str(part), tracking_uri=server)
+        return fetched / PACKAGE
     except (MlflowException, OSError):
         raise UserError(
             f"its package is not at {without_credentials(uri)}",

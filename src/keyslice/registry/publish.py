@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
+from keyslice.registry import tags
 from keyslice.registry.client import exists, registry_uri, tracking_uri
+from keyslice.registry.origin import prepared_manifest
 from keyslice.stages.running import only_retraining
 
 if TYPE_CHECKING:
@@ -73,6 +75,14 @@ def check_current(workspace: Workspace, params: Params, dataset: str) -> None:
             rule="results are registered as a whole",
             remedy=f"keyslice retrain {dataset}, or dvc repro",
         )
+    left = versioning.stale(workspace, [dataset])
+    if left:
+        raise UserError(
+            f"stage {left[0]} is not up to date with the files that it depends on",
+            where=dataset,
+            rule="only what the tree as it is now gives is recorded and registered",
+            remedy=f"keyslice retrain {dataset}, and leave the files alone while it runs",
+        )
     # DVC compares stages with files; that the version is that of the files is not among it.
     if versioning.prepared_version(workspace, dataset) != version:
         raise UserError(
@@ -82,13 +92,14 @@ def check_current(workspace: Workspace, params: Params, dataset: str) -> None:
             "cut off",
             remedy=f"keyslice ingest {dataset}",
         )
-    left = versioning.stale(workspace, [dataset])
-    if left:
+    # Nor what a stage read: DVC hashes the exams when the stage has ended.
+    if prepared_manifest(workspace, dataset) != tags.file_sha256(workspace.manifest(dataset)):
         raise UserError(
-            f"stage {left[0]} is not up to date with the files that it depends on",
-            where=dataset,
-            rule="only what the tree as it is now gives is recorded and registered",
-            remedy=f"keyslice retrain {dataset}, and leave the files alone while it runs",
+            "was made from another manifest than the dataset's",
+            where=f"data/prepared/{dataset}",
+            rule="a model names the exams that it was trained on; some came in while dvc repro ran",
+            remedy=f"dvc repro --force --single-item prepare@{dataset}, then "
+            f"keyslice retrain {dataset}",
         )
 
 
@@ -110,9 +121,14 @@ def record(workspace: Workspace, params: Params, dataset: str, parent: str) -> s
 
 
 def enter(workspace: Workspace, params: Params, dataset: str, parent: str) -> "ModelVersion":
-    """Register the candidate, and note that these results have been dealt with."""
+    """Register the candidate, and note that these results have been dealt with.
+
+    Raises:
+        UserError: the tree is no longer the one that was recorded; or see `register`.
+    """
     from keyslice.registry.register import register
 
+    check_current(workspace, params, dataset)
     made = register(workspace, params, dataset, parent)
     note = _note(workspace, params, dataset) | {"version": int(made.version)}
     files.write_text(_file(workspace, dataset), json.dumps(note) + "\n")

@@ -14,6 +14,7 @@ from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.registry import loader, package, tags
 from keyslice.registry.mirror import Mirror
+from keyslice.registry.origin import prepared_manifest
 from keyslice.registry.owner import CHALLENGER, is_own, refuse_anothers
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def register(
         parent_run_id: of the retraining, mirrored completely.
 
     Raises:
-        UserError: there is no candidate, or no run of it below the parent, or the model is
-            another installation's.
+        UserError: there is no candidate, or no run of it below the parent, or the results are no
+            longer the parent's, or the model is another installation's.
     """
     mirror = Mirror(workspace, dataset)
     client = mirror.client
@@ -54,6 +55,13 @@ def register(
             f"the retraining's run {parent_run_id} names no run of {variant}, seed {seed}",
             where=dataset,
             rule="a model is registered from a mirrored run",
+            remedy=f"keyslice retrain {dataset}",
+        )
+    if parent.get(tags.LOCK) != versioning.lock_hash(workspace, dataset, params.variants):
+        raise UserError(
+            f"the results have changed since run {parent_run_id} recorded them",
+            where=dataset,
+            rule="a model's version leads to the run that made it",
             remedy=f"keyslice retrain {dataset}",
         )
     hashes = _hashes(workspace, params, dataset, variant, seed)
@@ -118,8 +126,8 @@ def _hashes(
         tags.DATASET: dataset,
         tags.VARIANT: variant,
         tags.SEED: str(seed),
-        tags.VERSION: versioning.version(workspace, dataset) or "",
-        "keyslice.manifest": _file_hash(workspace.manifest(dataset)),
+        tags.VERSION: versioning.prepared_version(workspace, dataset) or "",
+        "keyslice.manifest": prepared_manifest(workspace, dataset),
         "keyslice.parameters": hashlib.sha256(settings.encode()).hexdigest(),
         "keyslice.weights": _file_hash(weights),
         **{

@@ -23,6 +23,16 @@ PACKAGE = "keyslice.package"
 CANDIDATE = "keyslice.candidate"
 """`<variant>/<seed>` that a retraining proposes."""
 
+_ASKED_FOR = {
+    "KIND": KIND,
+    "LOCK": LOCK,
+    "STAGES": STAGES,
+    "VARIANT": VARIANT,
+    "SEED": SEED,
+    "INSTALLATION": INSTALLATION,
+}
+"""By the names that `query` takes."""
+
 
 def run_tag(variant: str, seed: int) -> str:
     """The parent's tag that names the run of a variant and seed."""
@@ -30,9 +40,8 @@ def run_tag(variant: str, seed: int) -> str:
 
 
 def query(**values: str) -> str:
-    """A filter for `search_runs` and `search_model_versions`, by names of this module."""
-    names = {name: globals()[name] for name in values}
-    return " and ".join(f"tags.`{names[n]}` = '{value}'" for n, value in values.items())
+    """A filter for `search_runs`: `query(KIND="training", SEED="0")`."""
+    return " and ".join(f"tags.`{_ASKED_FOR[name]}` = '{v}'" for name, v in values.items())
 
 
 def flatten(values: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str, Any]:

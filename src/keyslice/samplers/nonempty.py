@@ -14,8 +14,7 @@ from keyslice.samplers.selection import Selection
 class NonEmpty(Sampler[SamplerSettings]):
     """Keeps k_i equidistant of the exam's non-empty frames.
 
-    If fewer than k_i are non-empty, all of them
-    are kept, and equidistant empty ones beside them.
+    If fewer than k_i are non-empty, all of them are kept, and equidistant empty ones beside them.
     """
 
     sees = "all"

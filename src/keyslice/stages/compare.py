@@ -42,7 +42,7 @@ def compare(
 
     Raises:
         UserError: unknown dataset, results or training curves that are missing, results of
-            different exams, no variant that may be the candidate.
+            different exams.
     """
     configured = params.dataset(dataset)
     settings = params.compare_settings(dataset)
@@ -53,6 +53,7 @@ def compare(
     with only_process_of(workspace, f"compare@{dataset}"), held_still(*inputs):
         results = _each(params, dataset, "evaluate", lambda v: _predictions(workspace, dataset, v))
         trained = _each(params, dataset, "train", lambda v: _runs(workspace, dataset, v, results))
+        starts = _each(params, dataset, "train", lambda v: runs.start(workspace.models(dataset, v)))
         try:
             validation = comparison.assess_all(results, "validation", evaluate)
             test = comparison.assess_all(results, "test", evaluate)
@@ -66,7 +67,8 @@ def compare(
         table = comparison.compare(
             test, params.variants, settings.references, evaluate.confidence, flag
         )
-        chosen = _candidate(params, dataset, validation)
+        within = settings.within_standard_errors
+        chosen = candidate.choose(validation, params.candidates(dataset), within)
         content = report.Content(
             dataset=dataset,
             version=version,
@@ -78,6 +80,7 @@ def compare(
             candidate=chosen,
             results=results,
             runs=trained,
+            starts=starts,
             contact_sheets=settings.contact_sheets,
             frames_of=frames_of or _stored_frames(workspace.prepared(dataset)),
         )
@@ -123,21 +126,6 @@ def _runs(
 ) -> dict[int, runs.Run]:
     seeds = sorted(int(seed) for seed in results[variant]["seed"].unique())
     return runs.read(workspace.models(dataset, variant), seeds)
-
-
-def _candidate(
-    params: Params, dataset: str, validation: dict[str, comparison.Assessment]
-) -> candidate.Candidate:
-    candidates = params.candidates(dataset)
-    if not candidates:
-        raise UserError(
-            "no variant may become the candidate",
-            where="params.yaml: compare.candidates",
-            rule="by default that is any whose sampler is not full, random or das_paper",
-            remedy="add such a variant, or name one in compare.candidates",
-        )
-    within = params.compare_settings(dataset).within_standard_errors
-    return candidate.choose(validation, candidates, within)
 
 
 def _stored_frames(folder: Path) -> FramesOf:

@@ -41,9 +41,10 @@ def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -
             for seed in settings.train.seeds
             for row in _predict(trained(workspace, settings, seed).to(place), store, settings, seed)
         ]
-        table = pd.DataFrame(rows)
         folder = workspace.results(dataset, variant)
-        predictions.write(table, folder / "predictions.parquet")
+        predictions.write(pd.DataFrame(rows), folder / "predictions.parquet")
+        # What the file holds, since stage compare computes the same figures from it.
+        table = predictions.read(folder / "predictions.parquet")
         figures = summarise(table, settings.classes, settings.evaluate)
         files.write_text(folder / "metrics.json", json.dumps(figures, indent=2) + "\n")
         matrices = confusions(table, settings.classes)

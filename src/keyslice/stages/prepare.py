@@ -113,8 +113,9 @@ def write_store(
 
 
 def _shard_name(batch: str, rows: pd.DataFrame, settings: Prepare) -> str:
-    # Also the code that makes the pixels: DVC keeps the folder when it changes.
-    code = [hashlib.sha256(Path(prepared.__file__).read_bytes()).hexdigest(), PIL.__version__]
+    # Also the code that makes the pixels and lays them out: DVC keeps the folder when it changes.
+    sources = [Path(source).read_bytes() for source in (prepared.__file__, __file__)]
+    code = [*(hashlib.sha256(source).hexdigest() for source in sources), PIL.__version__]
     content = [FORMAT, code, batch, rows["sha256"].tolist(), settings.model_dump(mode="json")]
     return f"{batch}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.npy"
 
@@ -192,9 +193,8 @@ def _write_index(out: Path, batches: dict[str, pd.DataFrame], settings: Prepare)
                     "frames": len(kept),
                     "channels": row["channels"],
                     "source_frames": row["frames"],
-                    "informative": None
-                    if known is None
-                    else np.flatnonzero(np.isin(kept, known)).tolist(),
+                    # Empty: there are some, and thinning dropped them all.
+                    "informative": np.flatnonzero(np.isin(kept, known)).tolist() if known else None,
                 }
             )
     with files.beside(out / "index.parquet") as part:

@@ -8,6 +8,9 @@ import json
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -68,7 +71,7 @@ def only_retraining(workspace: Workspace, datasets: Sequence[str], command: str)
     """
     with ExitStack() as held:
         for dataset in sorted(set(datasets)):
-            lock = _Lock(workspace, f"retrain-{dataset}", command)
+            lock = _Lock(workspace, retraining_of(dataset), command)
             if not lock.take():
                 raise UserError(
                     f"{dataset} is in use by {_named(lock.holder())}",
@@ -77,6 +80,46 @@ def only_retraining(workspace: Workspace, datasets: Sequence[str], command: str)
                 )
             held.callback(lock.release)
         yield
+
+
+def retraining_of(dataset: str) -> str:
+    """The name under which a dataset's retraining or registration is held."""
+    return f"retrain-{dataset}"
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """What runs now."""
+
+    name: str
+    """Of a stage, such as `train@adrenal-das`, or `retraining_of` a dataset."""
+    holder: str
+    """The command and its process, in words."""
+    since: datetime
+
+
+def under_way(workspace: Workspace) -> list[UnderWay]:
+    """The stages that run now and the datasets that are retrained or registered, by name.
+
+    From the notes beside the locks: asking takes no lock, so that it is in nobody's way.
+    """
+    folder = workspace.lock("any").parent
+    found: list[UnderWay] = []
+    # Not the hidden files: a kill leaves them half-written.
+    notes = [*folder.glob("[!.]*@*.json"), *folder.glob(f"{retraining_of('*')}.json")]
+    for file in sorted(notes):
+        holder = _read(file)
+        if not holder or _has_ended(holder):
+            continue
+        with suppress(FileNotFoundError):  # it has ended just now
+            since = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+            found.append(UnderWay(file.stem, _named(holder), since))
+    return found
+
+
+def _has_ended(holder: Note) -> bool:
+    # What a process on another host does is not seen from here: its note counts.
+    return holder["host"] == socket.gethostname() and alive(holder["process"]) is None
 
 
 class _Lock:
@@ -105,9 +148,13 @@ class _Lock:
 
     def holder(self) -> Note:
         """The note of who holds it; empty where there is none that can be read."""
-        with suppress(FileNotFoundError, json.JSONDecodeError):
-            return json.loads(self._note.read_text(encoding="utf-8"))
-        return {}
+        return _read(self._note)
+
+
+def _read(note: Path) -> Note:
+    with suppress(FileNotFoundError, json.JSONDecodeError):
+        return json.loads(note.read_text(encoding="utf-8"))
+    return {}
 
 
 def _named(holder: Note) -> str:
@@ -131,18 +178,32 @@ def _end_orphan(holder: Note) -> None:
     psutil.wait_procs(left, PATIENCE_SECONDS)
 
 
-def identity(process: psutil.Process | None) -> dict[str, float] | None:
+def identity(process: psutil.Process | None) -> dict[str, int | float | str] | None:
     """What tells a process from a later one with the same number."""
-    return process and {"pid": process.pid, "started": process.create_time()}
+    return process and {"pid": process.pid, "started": _started(process)}
 
 
-def alive(identity: dict[str, float] | None) -> psutil.Process | None:
+def alive(identity: dict[str, int | float | str] | None) -> psutil.Process | None:
     """The process with this number, if it is the one that started then and has not ended."""
     if identity is None:
         return None
     try:
         process = psutil.Process(int(identity["pid"]))
-        same = process.create_time() == identity["started"]
+        same = _started(process) == identity["started"]
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
+
+
+def _started(process: psutil.Process) -> float | str:
+    """When a process began: on Linux the boot and the ticks since then, elsewhere a time.
+
+    The time follows the system's clock when that is set; the ticks do not.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # Fields from the third on: the second, a name in brackets, may hold blanks and brackets.
+        fields = Path(f"/proc/{process.pid}/stat").read_text(errors="replace").rpartition(")")[2]
+    except OSError:
+        return process.create_time()
+    return f"{boot} {fields.split()[19]}"

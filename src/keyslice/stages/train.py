@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,13 +42,16 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
         )
         home = workspace.checkpoints(dataset, variant)
         _, origin = backbone.build(settings.backbone, settings.prepare.image_size)
+        place = device(settings.train)
+        sys.stdout.write(f"{dataset} · {variant} · weights {origin.source}, device {place}\n")
+        sys.stdout.flush()
         folder = home / inputs_hash(settings, prepared, origin)
         for seed in settings.train.seeds:
             fit_seed(settings, learned, validation, seed, folder / f"seed-{seed}")
         description = settings.model_dump(mode="json") | {
             "weights": {"source": origin.source, "sha256": origin.sha256},
             "dataset_manifest": store.manifest_sha256,
-            "device": device(settings.train),
+            "device": place,
             "keyslice": keyslice.__version__,
         }
         with files.folder_beside(workspace.models(dataset, variant)) as outputs:
@@ -55,6 +60,23 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
             files.write_text(outputs / "settings.json", json.dumps(description, indent=2) + "\n")
         # Also what trainings with other inputs left when they were killed.
         shutil.rmtree(home)
+
+
+def preflight(params: Params, dataset: str, variants: Iterable[str]) -> None:
+    """Find before any exam is prepared what stage train would refuse after all of them are.
+
+    Each backbone is built once, its weights are looked up as for the training itself. Loads torch;
+    to be called where there is something to train.
+
+    Raises:
+        UserError: unknown names, an unknown backbone or one that cannot encode frames of this
+            size, weights that cannot be had or do not fit, a GPU that is not there.
+    """
+    settings = [params.stage(dataset, variant) for variant in variants]
+    for one in settings:
+        device(one.train)
+    for encoder, size in dict.fromkeys((one.backbone, one.prepare.image_size) for one in settings):
+        backbone.build(encoder, size)
 
 
 def inputs_hash(settings: StageSettings, prepared: Path, weights: WeightsOrigin) -> str:
@@ -66,7 +88,8 @@ def inputs_hash(settings: StageSettings, prepared: Path, weights: WeightsOrigin)
     for library in ("torch", "timm", "lightning"):
         digest.update(f"{library} {version(library)}".encode())
     source = Path(keyslice.__file__).parent
+    single = (source / "prepared.py", source / "metrics.py", Path(__file__))
     folders = (source / name for name in ("config", "models", "samplers", "training"))
-    for file in (source / "prepared.py", *(f for d in folders for f in sorted(d.rglob("*.py")))):
+    for file in (*single, *(f for d in folders for f in sorted(d.rglob("*.py")))):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

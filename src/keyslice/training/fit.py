@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,17 @@ def best_epoch(losses: Sequence[float]) -> int:
     return int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
 
 
+def divergence(history: Sequence[Mapping[str, float]], best: int) -> list[str]:
+    """A warning where training ended because the validation loss was no longer finite."""
+    last = history[-1]
+    if math.isfinite(last["validation_loss"]):
+        return []
+    return [
+        f"the training diverged: the validation loss of epoch {int(last['epoch'])} is not finite; "
+        f"kept are the weights of epoch {best}; try a lower learning rate"
+    ]
+
+
 def _resumable(folder: Path) -> dict[str, Any] | None:
     """The last checkpoint, or None where there is none that an exact resumption could start from.
 
@@ -120,7 +131,7 @@ class _EpochLine(Callback):
     """After each epoch: a line on the terminal, and the history so far for whoever follows it."""
 
     def __init__(self, settings: StageSettings, seed: int, folder: Path) -> None:
-        self.name = f"{settings.dataset} · {settings.variant} · seed {seed}"
+        self.name = _run_name(settings, seed)
         self.file = folder / "history.csv"
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -132,6 +143,10 @@ class _EpochLine(Callback):
             f"loss {row['validation_loss']:.4f}, AUC {row['validation_auc']:.3f}\n"
         )
         sys.stdout.flush()
+
+
+def _run_name(settings: StageSettings, seed: int) -> str:
+    return f"{settings.dataset} · {settings.variant} · seed {seed}"
 
 
 def _history(module: Any) -> list[dict[str, float]]:
@@ -160,11 +175,17 @@ def _finish(settings: StageSettings, module: FitModule, folder: Path) -> None:
     rows = module.history
     write_history(rows, folder / "history.csv")
     best = best_epoch([row["validation_loss"] for row in rows])
+    warnings = [
+        *divergence(rows, best),
+        *monitors.warnings(monitor_figures(rows[-1]), settings.sampler_settings),
+    ]
+    for text in warnings:
+        sys.stdout.write(f"{_run_name(settings, module.seed)} · warning: {text}\n")
     summary = {
         "epochs": len(rows),
         "best_epoch": best,
         "validation_loss": rows[best]["validation_loss"],
-        "warnings": monitors.warnings(monitor_figures(rows[-1]), settings.sampler_settings),
+        "warnings": warnings,
     }
     files.write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     for name in (BEST, LAST):

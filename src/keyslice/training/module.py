@@ -97,7 +97,9 @@ class FitModule(L.LightningModule):
         generators = per_exam(self.seed, batch.exam_ids)
         output = self.model(batch.frames, batch.lengths, generators)
         losses = cross_entropy(output.logits, batch.labels, reduction="none")
-        self._validation.append((output.logits.softmax(1).cpu(), batch.labels.cpu(), losses.cpu()))
+        # In double, as at inference: in float32 confident predictions tie at 1.
+        probabilities = output.logits.double().softmax(1)
+        self._validation.append((probabilities.cpu(), batch.labels.cpu(), losses.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         probabilities, labels, losses = map(torch.cat, zip(*self._validation, strict=True))
@@ -130,7 +132,7 @@ class FitModule(L.LightningModule):
 
 def _scores(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
     """Of an epoch's validation exams."""
-    found = labels.numpy(), probabilities.double().numpy(), once(len(labels))
+    found = labels.numpy(), probabilities.numpy(), once(len(labels))
     return {
         "validation_auc": float(auc(*found)[0]),
         "validation_balanced_accuracy": float(balanced_accuracy(*found)[0]),

@@ -9,7 +9,7 @@ from keyslice.versioning.dvc import (
     reproduce,
     stale,
 )
-from keyslice.versioning.git import run_commit
+from keyslice.versioning.git import check_repository, run_commit
 from keyslice.versioning.lock import lock_hash, prepared_version, stage_hash, stage_names, version
 from keyslice.versioning.processes import ChildrenEndedError, children, end_orphans, run
 from keyslice.versioning.recovery import recover
@@ -19,6 +19,7 @@ __all__ = [
     "DVCError",
     "Outcome",
     "StageFailed",
+    "check_repository",
     "children",
     "dataset_of",
     "end_orphans",

@@ -7,7 +7,10 @@ compare@DATASET. Names of datasets hold no hyphen.
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock
@@ -15,6 +18,8 @@ from filelock import FileLock
 from keyslice.config import Workspace, load
 from keyslice.errors import RunError, UserError
 from keyslice.exams.listed import bring_in_line
+from keyslice.exams.lock import HELD, dataset_lock
+from keyslice.stages.running import under_way
 from keyslice.versioning import lock, processes
 
 Outcome = Literal["ran", "restored", "unchanged"]
@@ -23,10 +28,26 @@ Outcome = Literal["ran", "restored", "unchanged"]
 _DVC = (sys.executable, "-m", "dvc")
 _ERROR = "error: "
 """How the command line begins the line that says what a user got wrong."""
+_BUSY = re.compile(r"'(?P<path>.+)' is busy, it is being blocked by:")
+"""How DVC begins to say that another DVC works on a path."""
+BUSY_SECONDS = 600.0
+"""That a dataset's version waits for a DVC that hashes the dataset's exams."""
 
 
 class DVCError(RunError):
     """DVC itself failed: a lock, a missing file, a damaged cache."""
+
+
+class Busy(DVCError):  # noqa: N818 - a state that passes
+    """Another DVC works on a path that this one needs.
+
+    Attributes:
+        path: that DVC came to, absolute.
+    """
+
+    def __init__(self, path: Path, detail: str) -> None:
+        self.path = path
+        super().__init__(detail)
 
 
 class StageFailed(RunError):  # noqa: N818 - named for what happened, as StopIteration is
@@ -45,14 +66,25 @@ class StageFailed(RunError):  # noqa: N818 - named for what happened, as StopIte
 def record_version(workspace: Workspace, dataset: str) -> str:
     """Make the folder of exams as it is now a version; returns it.
 
+    A DVC that still hashes the folder (it does so after stage prepare has ended) is waited for.
+
     Raises:
+        Busy: it has not ended within BUSY_SECONDS.
         DVCError: the folder could not be recorded.
     """
     path = workspace.exams(dataset).relative_to(workspace.root).as_posix()
     guard = workspace.lock("dvc-add")
     guard.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + BUSY_SECONDS
     with FileLock(guard):  # `dvc add` does not wait for another one, whatever it is told
-        _dvc(workspace, "--wait-for-lock", "add", path)
+        while True:
+            try:
+                _dvc(workspace, "--wait-for-lock", "add", path)
+                break
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
     recorded = lock.version(workspace, dataset)
     if recorded is None:
         raise DVCError(f"dvc add {path} left no pointer")
@@ -90,16 +122,32 @@ def reproduce(
 
     log = workspace.state / "logs" / f"{stage}.log"
     command = (*_DVC, "--wait-for-lock", "repro", "--single-item", stage)
-    finished = processes.run(command, cwd=workspace.root, log=log, on_line=read)
+    with _undisturbed(workspace, stage) as held:
+        finished = processes.run(command, cwd=workspace.root, log=log, on_line=read, variables=held)
     if finished.code != 0:
         raise _failure(stage, finished, f"see {log.relative_to(workspace.root)}")
     return outcome
 
 
+@contextmanager
+def _undisturbed(workspace: Workspace, stage: str) -> Iterator[dict[str, str]]:
+    """Let no ingestion change the exams until DVC has hashed what stage prepare has read.
+
+    Yields what the stage's environment must say, so that it does not wait for this lock itself.
+    """
+    dataset = dataset_of(stage)
+    if dataset is None or not stage.startswith("prepare@"):
+        yield {}
+        return
+    with dataset_lock(workspace, dataset, stage):
+        yield {HELD: dataset}
+
+
 def stale(workspace: Workspace, datasets: Iterable[str]) -> list[str]:
     """Names of the datasets' stages that are not up to date, in the order of their names.
 
-    A dataset that is not ingested has none.
+    A stage that runs now is not, nor is one that comes after it. A dataset that is not ingested
+    has none.
 
     The list of datasets that DVC's graph is made from is brought in line with params.yaml first.
 
@@ -110,12 +158,20 @@ def stale(workspace: Workspace, datasets: Iterable[str]) -> list[str]:
     known = bring_in_line(workspace, params)
     # By name: DVC refuses to look at a stage that runs, and another dataset's may run now.
     wanted = [name for d in datasets if d in known for name in lock.stage_names(d, params.variants)]
-    if not wanted:
-        return []
-    lines = _dvc(workspace, "--wait-for-lock", "status", "--json", *wanted)
-    start = next((i for i, line in enumerate(lines) if line.startswith("{")), None)
-    report = json.loads("".join(lines[start:])) if start is not None else {}
-    return sorted(set(report) & set(wanted))
+    found = {name for one in under_way(workspace) for name in lock.followers(one.name, wanted)}
+    while asked := [name for name in wanted if name not in found]:
+        try:
+            lines = _dvc(workspace, "--wait-for-lock", "status", "--json", *asked)
+        except Busy as busy:  # by a stage that has just begun, or whose results are being hashed
+            more = lock.followers(_writer(workspace, busy.path), asked)
+            if not more:
+                raise
+            found |= more
+        else:
+            start = next((i for i, line in enumerate(lines) if line.startswith("{")), None)
+            report = json.loads("".join(lines[start:])) if start is not None else {}
+            return sorted(found | set(report) & set(asked))
+    return sorted(found)
 
 
 def dataset_of(stage: str) -> str | None:
@@ -124,10 +180,26 @@ def dataset_of(stage: str) -> str | None:
     return item.partition("-")[0] or None
 
 
+def _writer(workspace: Workspace, path: Path) -> str:
+    """The stage whose results lie at `path`; empty: none's do."""
+    if not path.is_relative_to(workspace.data):
+        return ""
+    folder, dataset, variant = (*path.relative_to(workspace.data).parts, "", "", "")[:3]
+    if folder in ("exams", "prepared"):
+        return f"prepare@{dataset}"
+    if folder in ("models", "results") and variant:
+        return f"{'train' if folder == 'models' else 'evaluate'}@{dataset}-{variant}"
+    return f"compare@{dataset}"  # it alone reads the folders of all variants
+
+
 def _dvc(workspace: Workspace, *arguments: str) -> tuple[str, ...]:
     finished = processes.run((*_DVC, *arguments), cwd=workspace.root)
     if finished.code != 0:
-        raise DVCError(f"dvc {' '.join(arguments)}: {_last_words(finished)}")
+        last = _last_words(finished)
+        command = next(word for word in arguments if not word.startswith("-"))
+        detail = f"dvc {command}: {last}"
+        busy = _BUSY.search(last)
+        raise Busy(Path(busy["path"]), detail) if busy else DVCError(detail)
     return finished.lines
 
 
@@ -148,5 +220,10 @@ def _failure(stage: str, finished: processes.Finished, hint: str) -> Exception:
 def _last_words(finished: processes.Finished) -> str:
     """What DVC says failed: its last error, else (a dvc.yaml that it cannot read) how it begins."""
     said = [line.strip() for line in finished.lines if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
-    return (errors[-1:] or said[:1] or [""])[0]
+    errors = [number for number, line in enumerate(said) if line.startswith("ERROR: ")]
+    if not errors:
+        return said[0] if said else ""
+    last = errors[-1]
+    words = said[last].removeprefix("ERROR: ")
+    # Who blocks a path stands on a line of its own.
+    return " ".join([words, *said[last + 1 : last + 2]]) if words.endswith(":") else words

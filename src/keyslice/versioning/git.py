@@ -80,22 +80,39 @@ def run_commit(
     return commit
 
 
+def check_repository(workspace: Workspace) -> None:
+    """Whether git can record a run here; asked before the work whose run it is to record.
+
+    Raises:
+        UserError: the workspace is no git repository, or git does not read it.
+    """
+    _git(workspace.root, "rev-parse", "--git-path", "index")
+
+
 def _revision(root: Path, name: str) -> str | None:
-    """The commit that `name` stands for, or None."""
+    """The commit that `name` stands for; None: there is none."""
     answer = _run(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    if answer.returncode > 1:
+        raise _failed("rev-parse", answer)
     return answer.stdout.strip() or None
 
 
 def _git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
     answer = _run(root, *arguments, environment=environment)
     if answer.returncode != 0:
-        raise UserError(
-            answer.stderr.strip() or f"exit code {answer.returncode}",
-            where=f"git {arguments[0]}",
-            rule="a run is recorded as a git commit",
-            remedy="run in a git clone",
-        )
+        raise _failed(arguments[0], answer)
     return answer.stdout.strip()
+
+
+def _failed(command: str, answer: "subprocess.CompletedProcess[str]") -> UserError:
+    said = answer.stderr.strip() or f"exit code {answer.returncode}"
+    missing = "not a git repository" in said
+    return UserError(
+        said,  # of folders that git does not trust: with the command that helps
+        where=f"git {command}",
+        rule="a run is recorded as a git commit",
+        remedy="run in a git clone" if missing else "",
+    )
 
 
 def _run(
@@ -104,7 +121,7 @@ def _run(
     return subprocess.run(
         ["git", *arguments],
         cwd=root,
-        env=processes.environment() | dict(environment or {}),
+        env=processes.environment() | {"LC_ALL": "C"} | dict(environment or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

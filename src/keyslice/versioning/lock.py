@@ -2,14 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from keyslice.config import Workspace
 from keyslice.errors import UserError
+
+SETTLED_SECONDS = 0.3
+"""Without a change, after which a file counts as written to its end."""
+PATIENCE_SECONDS = 5.0
+"""Until a file that makes no sense counts as damaged."""
+
+T = TypeVar("T")
+_MERGE = re.compile(r"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
+_ORDER = ("prepare", "train", "evaluate", "compare")
 
 
 def version(workspace: Workspace, dataset: str) -> str | None:
@@ -18,14 +29,7 @@ def version(workspace: Workspace, dataset: str) -> str | None:
     Raises:
         UserError: its pointer is none that DVC has written.
     """
-    path = workspace.pointer(dataset)
-    pointer = _read(path)
-    if pointer is None:
-        return None
-    try:
-        return str(pointer["outs"][0]["md5"])
-    except (LookupError, TypeError):
-        raise _damaged(path) from None
+    return _read(workspace.pointer(dataset), _md5)
 
 
 def prepared_version(workspace: Workspace, dataset: str) -> str | None:
@@ -44,6 +48,28 @@ def stage_names(dataset: str, variants: Iterable[str]) -> list[str]:
         *(f"evaluate@{dataset}-{variant}" for variant in variants),
         f"compare@{dataset}",
     ]
+
+
+def followers(stage: str, names: Iterable[str]) -> set[str]:
+    """Those of `names` that are the stage or come after it in the graph."""
+    kind, dataset, variant = _parts(stage)
+    if kind not in _ORDER:
+        return set()
+    parts = {name: _parts(name) for name in names}
+    return {
+        name
+        for name, (k, d, v) in parts.items()
+        if d == dataset
+        and _ORDER.index(k) >= _ORDER.index(kind)
+        and ("" in (variant, v) or v == variant)
+    }
+
+
+def _parts(stage: str) -> tuple[str, str, str]:
+    """Kind, dataset and variant; empty where there is none."""
+    kind, _, item = stage.partition("@")
+    dataset, _, variant = item.partition("-")
+    return kind, dataset, variant
 
 
 def stage_hash(workspace: Workspace, *stages: str) -> str | None:
@@ -65,26 +91,53 @@ def lock_hash(workspace: Workspace, dataset: str, variants: Iterable[str]) -> st
 
 def _entries(workspace: Workspace) -> dict[str, Any]:
     """What dvc.lock says of each stage."""
-    return (_read(workspace.root / "dvc.lock") or {}).get("stages", {})
+    return _read(workspace.root / "dvc.lock", _stages) or {}
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise _damaged(path) from None
-    if not isinstance(content, dict):
-        raise _damaged(path)
-    return content
+def _stages(content: Any) -> dict[str, Any]:
+    """The part of dvc.lock that tells of stages; raises what a damaged one leads to."""
+    stages = content["stages"]
+    for entry in stages.values():
+        _ = entry["cmd"], [dep["path"] for dep in entry.get("deps", [])]
+    return stages
 
 
-def _damaged(path: Path) -> UserError:
+def _md5(content: Any) -> str:
+    """The version in a pointer; raises what a damaged one leads to."""
+    return str(content["outs"][0]["md5"])
+
+
+def _read(path: Path, part: Callable[[Any], T]) -> T | None:
+    """The part of a file of DVC's that is asked for; None: there is no such file.
+
+    DVC writes in place, piece by piece: a file that is young, changes or makes no sense is read
+    again for a while. (The first pieces alone may make sense.)
+
+    Raises:
+        UserError: it makes no sense for PATIENCE_SECONDS, or has marks of a merge.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            before = path.stat()
+            text = path.read_text(encoding="utf-8", errors="replace")
+            changes = path.stat().st_mtime_ns != before.st_mtime_ns
+        except FileNotFoundError:
+            return None
+        if _MERGE.search(text):
+            raise _damaged(path, "has marks of a merge", "git checkout --ours {0}, or --theirs")
+        over = time.monotonic() > deadline
+        if over or not (changes or 0 <= time.time() - before.st_mtime < SETTLED_SECONDS):
+            try:
+                return part(yaml.safe_load(text))
+            except (yaml.YAMLError, LookupError, TypeError, AttributeError):
+                if over:
+                    remedy = "git checkout {0}, or remove it: keyslice retrain writes it anew"
+                    raise _damaged(path, "cannot be read", remedy) from None
+        time.sleep(0.05)
+
+
+def _damaged(path: Path, what: str, remedy: str) -> UserError:
     name = "/".join(path.parts[-3:]) if path.suffix == ".dvc" else path.name
-    return UserError(
-        "cannot be read",
-        where=name,
-        rule="it is as DVC wrote it, with nothing left of a merge",
-        remedy=f"choose one side: git checkout --ours {name}, or --theirs",
-    )
+    rule = "it is as DVC wrote it, whole"
+    return UserError(what, where=name, rule=rule, remedy=remedy.format(name))

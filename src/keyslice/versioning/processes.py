@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -78,10 +78,12 @@ def run(
     cwd: Path,
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run `command` to its end, its output line by line to the file `log` and to `on_line`.
 
-    The log is added to, and cut to its last LOG_BYTES first.
+    The log is added to, and cut to its last LOG_BYTES first. `variables` are added to its
+    environment.
     Whatever leaves this function early, KeyboardInterrupt included, ends the child's whole group.
 
     Raises:
@@ -96,12 +98,13 @@ def run(
         with family.lock:
             if family.closed:
                 raise ChildrenEndedError(f"{command[0]} was not started")
-            process = _start(command, cwd)
+            process = _start(command, cwd, variables or {})
             family.running.add(process)
-        note = _note(cwd, process)
+        note = cwd / CHILDREN / f"{process.pid}.json"
         output = process.stdout
         assert output is not None
         try:
+            _write_note(note, process)
             for raw in output:
                 sink.write(raw)
                 sink.flush()
@@ -174,23 +177,23 @@ def _cut(log: Path) -> None:
         files.write_text(log, kept.decode("utf-8", errors="replace"))
 
 
-def _note(root: Path, process: "subprocess.Popen[str]") -> Path:
+def _write_note(note: Path, process: "subprocess.Popen[str]") -> None:
     """Record a child and its owner, for `end_orphans`."""
-    note = root / CHILDREN / f"{process.pid}.json"
     with suppress(psutil.NoSuchProcess):
         entry = {
             "child": identity(psutil.Process(process.pid)),
             "owner": identity(psutil.Process()),
         }
         files.write_text(note, json.dumps(entry))
-    return note
 
 
-def _start(command: Sequence[str], cwd: Path) -> "subprocess.Popen[str]":
+def _start(
+    command: Sequence[str], cwd: Path, variables: Mapping[str, str]
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         command,
         cwd=cwd,
-        env=environment(),
+        env=environment() | dict(variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
