@@ -24,7 +24,7 @@ demo: $(READY) ## phantoms from the inbox to a registered model, in minutes
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/keyslice demo
 
 test: $(READY) ## the tests, under 10 minutes on 2 cores
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: $(READY) ## ruff, pyright, import contracts
 	$(BIN)/ruff check .

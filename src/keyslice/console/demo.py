@@ -40,7 +40,7 @@ def show_next(workspace: Workspace) -> None:
         command = f"keyslice predict --model {DATASET} {exam.relative_to(workspace.root)}"
         lines[command] = "one exam, and the slices it took"
     lines |= {
-        "keyslice status": "datasets, versions, models",
+        "keyslice status": "datasets, what runs, models",
         "MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri "
         "sqlite:///state/mlflow.db": "runs and curves",
         "dvc dag": "the stage graph",
