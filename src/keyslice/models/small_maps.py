@@ -3,7 +3,8 @@
 Frames of 28 × 28 pixels leave a MobileNet maps of 2 × 2 and 1 × 1. There most of a 5 × 5 kernel
 multiplies padding alone, and a convolution of a 1 × 1 map is a matrix product; the libraries take
 several times as long for either as for what is left. Values and gradients are the same but for
-rounding. It holds in training on a CPU, where it takes a third off a step and more.
+rounding. It holds in training on a CPU alone, where hours are spent: what a trained network gives
+stays what timm's gives.
 """
 
 from typing import NamedTuple

@@ -97,7 +97,9 @@ class Mirror:
         settings = _json(self.workspace.models(self.dataset, variant) / "settings.json")
         links: dict[str, str] = {}
         for seed in settings["train"]["seeds"]:
-            known = self._find(KIND="training", STAGES=stage_hash, SEED=str(seed))
+            known = self._find(
+                {tags.KIND: "training", tags.STAGES: stage_hash, tags.SEED: str(seed)}
+            )
             if known is not None:
                 for run in self._opened(parent, variant, seed):
                     self.client.delete_run(run.info.run_id)
@@ -228,22 +230,23 @@ class Mirror:
             tags.INSTALLATION: self.installation,
         }
 
-    def _unfinished(self, **values: str) -> "list[Run]":
-        """Runs that this installation has begun and not ended."""
-        own = tags.query(INSTALLATION=self.installation, **values)
+    def _unfinished(self, values: Mapping[str, str] | None = None) -> "list[Run]":
+        """Runs with these tags that this installation has begun and not ended."""
+        own = tags.query({tags.INSTALLATION: self.installation, **(values or {})})
         return self._search(f"attributes.status = 'RUNNING' and {own}")
 
     def _opened(self, parent: str, variant: str, seed: int) -> "list[Run]":
         """Runs below `parent` that live mirroring opened and nothing has filled yet."""
-        opened = self._unfinished(VARIANT=variant, SEED=str(seed))
+        opened = self._unfinished({tags.VARIANT: variant, tags.SEED: str(seed)})
         return [run for run in opened if run.data.tags["mlflow.parentRunId"] == parent]
 
     def _retraining(self, lock_hash: str) -> "Run | None":
         """This installation's run of these results, whole."""
-        return self._find(KIND="retraining", LOCK=lock_hash, INSTALLATION=self.installation)
+        own = {tags.KIND: "retraining", tags.INSTALLATION: self.installation}
+        return self._find(own | {tags.LOCK: lock_hash})
 
-    def _find(self, **values: str) -> "Run | None":
-        found = self._search(tags.query(**values))
+    def _find(self, values: Mapping[str, str]) -> "Run | None":
+        found = self._search(tags.query(values))
         return found[0] if found else None
 
     def _search(self, text: str) -> "list[Run]":

@@ -48,10 +48,10 @@ def abandoned_on_error(abandon: Callable[[], None]) -> Iterator[None]:
     """
     try:
         yield
-    except Exception:
+    except Exception:  # whatever it is; raised again below
         try:
             abandon()
-        except Exception:
+        except Exception:  # MLflow may be what failed; the next retraining ends the run
             _log.warning("a retraining's run in MLflow could not be ended", exc_info=True)
         raise
 

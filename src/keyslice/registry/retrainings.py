@@ -34,7 +34,7 @@ def last_retrainings(workspace: Workspace, datasets: Iterable[str]) -> dict[str,
     if not exists(workspace):
         return {}
     client = connect(workspace)
-    own = tags.query(KIND="retraining", INSTALLATION=installation(workspace))
+    own = tags.query({tags.KIND: "retraining", tags.INSTALLATION: installation(workspace)})
     found: dict[str, Retraining] = {}
     for dataset in datasets:
         experiment = client.get_experiment_by_name(dataset)

@@ -23,25 +23,15 @@ PACKAGE = "keyslice.package"
 CANDIDATE = "keyslice.candidate"
 """`<variant>/<seed>` that a retraining proposes."""
 
-_ASKED_FOR = {
-    "KIND": KIND,
-    "LOCK": LOCK,
-    "STAGES": STAGES,
-    "VARIANT": VARIANT,
-    "SEED": SEED,
-    "INSTALLATION": INSTALLATION,
-}
-"""By the names that `query` takes."""
-
 
 def run_tag(variant: str, seed: int) -> str:
     """The parent's tag that names the run of a variant and seed."""
     return f"keyslice.run.{variant}.{seed}"
 
 
-def query(**values: str) -> str:
-    """A filter for `search_runs`: `query(KIND="training", SEED="0")`."""
-    return " and ".join(f"tags.`{_ASKED_FOR[name]}` = '{v}'" for name, v in values.items())
+def query(values: Mapping[str, str]) -> str:
+    """A filter for `search_runs`, by tags: `query({KIND: "training", SEED: "0"})`."""
+    return " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in values.items())
 
 
 def flatten(values: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str, Any]:

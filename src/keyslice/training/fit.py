@@ -123,7 +123,11 @@ def _readable(file: Path) -> dict[str, Any] | None:
 
 
 def _checkpoint(file: Path) -> dict[str, Any]:
-    """What Lightning wrote. Only tensors and plain values are read from it, no pickled object."""
+    """What Lightning wrote, to this installation's own state/checkpoints and nowhere else.
+
+    With `weights_only`, torch's reader makes tensors and plain values and calls nothing that the
+    file names; a file that asks for more is refused.
+    """
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
