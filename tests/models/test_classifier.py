@@ -63,7 +63,7 @@ def test_frames_that_were_not_kept_do_not_reach_the_scores(stage_settings, sampl
 def _hold(monkeypatch, selection):
     """Whatever the scores say, choose the frames of `selection`."""
     monkeypatch.setattr(das, "choose", lambda scores, valid: selection.indices)
-    steps = iter(selection.indices.gather(1, selection.order.argsort(1)).unbind(1))
+    steps = iter(selection.indices.gather(1, selection.order.argsort(1)).split(1, dim=1))
     monkeypatch.setattr(adps, "choose_one", lambda scores, closed: next(steps))
     for module, name in ((nonempty, "NonEmpty"), (das_paper, "DASPaper")):
         cls = getattr(module, name)

@@ -90,7 +90,7 @@ class ADPS(Sampler[ADPSSettings]):
             row = torch.einsum("bp,btp->bt", self.logits(hidden), places)
             if noise is not None:
                 row = row + noise[:, step]
-            choice = choose_one(row.detach(), closed)
+            choice = choose_one(row.detach(), closed).squeeze(1)
             seen = torch.zeros_like(seen)
             exams = wanted[:, step].nonzero().squeeze(1)
             if len(exams):

@@ -52,20 +52,20 @@ class Temperature(nn.Module):
         )
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """(B,d) to (B,), from 0.5 to 1.5 times the base."""
+        """(B,1,d) to (B,), from 0.5 to 1.5 times the base."""
         if self.network is None:
             return pooled.new_full((len(pooled),), self.base)
-        return self.base * (0.5 + self.network(pooled).squeeze(-1).sigmoid())
+        return self.base * (0.5 + self.network(pooled).flatten().sigmoid())
 
 
 def row_features(summary: Tensor, counts: Tensor, k: int) -> Tensor:
-    """(B,k,d+1): the exam's pooled features (B,d) and the row's relative place, from -1 to 1.
+    """(B,k,d+1): the exam's pooled features (B,1,d) and the row's relative place, from -1 to 1.
 
     The paper's MLP_h gives all k scales at once, which ties it to one k. With the row's place as an
     input it gives one scale, and any number of rows fits.
     """
     place = centred(counts, k)
-    return torch.cat((summary[:, None].expand(-1, k, -1), place[..., None]), dim=-1)
+    return torch.cat((summary.expand(-1, k, -1), place[..., None]), dim=-1)
 
 
 def diagnostics(

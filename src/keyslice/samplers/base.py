@@ -94,14 +94,13 @@ class Sampler(nn.Module, ABC, Generic[S]):
 def kept_count(keep: float, lengths: Tensor) -> Tensor:
     """k_i = ceil(keep · length_i), at least 1; int64, shape of `lengths`."""
     share = _meant(keep)
-    count = (share.numerator * lengths + share.denominator - 1) // share.denominator
-    return count.clamp(min=1)
+    return -(lengths * -share.numerator // share.denominator)
 
 
 @cache
 def _meant(keep: float) -> Fraction:
-    """The fraction that was written: 0.1 · 30 is above 3 in floating point."""
-    return Fraction(keep).limit_denominator(1_000_000)
+    """The fraction that was written, above 0: 0.1 · 30 is above 3 in floating point."""
+    return max(Fraction(keep).limit_denominator(1_000_000), Fraction(1, 1_000_000))
 
 
 def within(counts: Tensor, size: int) -> Tensor:

@@ -33,8 +33,9 @@ from keyslice.samplers.attention import Heads, Temperature, diagnostics, row_fea
 from keyslice.samplers.base import Encode, Sampler
 from keyslice.samplers.features import (
     STATISTICS,
+    Own,
+    any_empty,
     change,
-    empty,
     log_statistics,
     pooled,
     standardised,
@@ -78,14 +79,16 @@ class DAS(Sampler[DASSettings]):
     ) -> Selection:
         extent = self.extent(frames, lengths)
         valid, counts, rows = extent
-        levels = log_statistics(statistics(frames, valid, self.settings.feature_stride))
-        summary = pooled(levels, valid)
-        scores = self.scores(frame_features(levels, summary, lengths, valid))  # (B,T,H)
+        values = statistics(frames, self.settings.feature_stride)
+        levels = log_statistics(values)
+        own = Own.of(lengths, valid)
+        summary = pooled(levels, own)  # (B,1,n)
+        scores = self.scores(frame_features(levels, summary, own, lengths))  # (B,T,H)
         scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
         logits = scales @ scores.transpose(1, 2) / self.settings.heads  # (B,k,T)
         attention = logits
         if self.settings.empty_last:
-            attention = attention - LAST * empty(frames)[:, None]
+            attention = _empty_last(attention, any_empty(frames, values))
         if self.training:
             attention = attention + extent.noise(generator)
         chosen = choose(attention, valid)
@@ -102,12 +105,17 @@ class DAS(Sampler[DASSettings]):
         )
 
 
-def frame_features(levels: Tensor, mean: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+def _empty_last(attention: Tensor, empty: Tensor | None) -> Tensor:
+    """Attention (B,k,T) with the frames that are `empty` (B,T) behind all others."""
+    return attention if empty is None else attention - LAST * empty[:, None]
+
+
+def frame_features(levels: Tensor, mean: Tensor, own: Own, lengths: Tensor) -> Tensor:
     """F (B,T,d): levels (B,T,n), the same within the exam, those against the neighbours; position.
 
-    `mean` (B,n) is that of the levels over the exam's own frames.
+    `mean` (B,1,n) is that of the levels over the exam's own frames.
     The position runs from -1 to 1 over the exam's own frames.
     """
-    within_exam = standardised(levels, mean, valid)
+    within_exam = standardised(levels, mean, own)
     position = centred(lengths, levels.shape[1])[..., None]
     return torch.cat((levels, within_exam, change(within_exam), position), dim=-1)

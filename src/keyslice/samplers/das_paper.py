@@ -27,6 +27,7 @@ from keyslice.samplers.features import (
     MEAN,
     STATISTICS,
     VARIANCE,
+    Own,
     log_statistics,
     pooled,
     standardised,
@@ -66,10 +67,11 @@ class DASPaper(Sampler[DASPaperSettings]):
     ) -> Selection:
         extent = self.extent(frames, lengths)
         valid, counts, rows = extent
-        values = statistics(frames, valid, self.settings.feature_stride)
-        summary = pooled(log_statistics(values[..., PAPER]), valid)  # (B,d)
+        values = statistics(frames, self.settings.feature_stride)
+        own = Own.of(lengths, valid)
+        summary = pooled(log_statistics(values[..., PAPER]), own)  # (B,1,d)
         variance = values[..., [VARIANCE]]
-        base = standardised(variance, pooled(variance, valid), valid).mT  # (B,1,T)
+        base = standardised(variance, pooled(variance, own), own).mT  # (B,1,T)
         scales = softplus(self.scales(row_features(summary, counts, rows.shape[1])))  # (B,k,H)
         attention = scales.mean(-1, keepdim=True) * base  # (B,k,T)
         noise = extent.noise(generator)

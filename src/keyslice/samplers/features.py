@@ -5,21 +5,22 @@ Four statistics of a frame's grey levels (0 to 255), from every n-th pixel each 
 They depend on nothing but the exam itself.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 STATISTICS = ("mean", "variance", "sobel", "laplacian")
-MEAN, VARIANCE = STATISTICS.index("mean"), STATISTICS.index("variance")
+MEAN, VARIANCE, SOBEL = (STATISTICS.index(name) for name in ("mean", "variance", "sobel"))
 SMALLEST = 4
 """Pixels that a stride leaves each way at least."""
 
 
-def statistics(frames: Tensor, valid: Tensor, stride: int) -> Tensor:
-    """The `STATISTICS` (B,T,4), float32, of `frames` (B,T,C,H,W); 0 where `valid` (B,T) is False.
+def statistics(frames: Tensor, stride: int) -> Tensor:
+    """The `STATISTICS` (B,T,4), float32, of `frames` (B,T,C,H,W), padding among them.
 
     Args:
         frames: uint8, or floating point in [0, 1].
-        valid: the frames that are not padding.
         stride: every n-th pixel is read; less on frames so small that 4 would not be left.
 
     Raises:
@@ -37,25 +38,37 @@ def statistics(frames: Tensor, valid: Tensor, stride: int) -> Tensor:
     mean = x.mean((0, 1, 2))
     variance = (x - mean).square_().mean((0, 1, 2))
     grey = x[0] if len(x) == 1 else x.mean(0)
-    values = torch.stack((mean, variance, *edges(grey)), dim=-1).unflatten(0, (B, T))
-    return values * valid[..., None]
+    return torch.stack((mean, variance, *edges(grey))).mT.unflatten(0, (B, T))
 
 
 def empty(frames: Tensor) -> Tensor:
-    """Which of `frames` (B,T,C,H,W) are empty, all their samples being equal; bool (B,T)."""
-    samples = frames.flatten(2)
+    """Which of `frames` (...,C,H,W) are empty, all their samples being equal; bool (...)."""
+    samples = frames.flatten(-3)
     return samples.amax(-1) == samples.amin(-1)
+
+
+def any_empty(frames: Tensor, statistics: Tensor) -> Tensor | None:
+    """`empty` of `frames` (B,T,C,H,W), or None where none is; most need not be read for it.
+
+    The Sobel gradient, among their `statistics` (B,T,4), of an empty frame is 0 to the last bit:
+    a difference of equal numbers.
+    """
+    suspect = statistics[..., SOBEL] == 0
+    if not suspect.any():
+        return None
+    return suspect.masked_scatter(suspect, empty(frames[suspect]))
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean magnitudes (N,) of the Sobel gradient and of the Laplacian, for `x` (h,w,N)."""
-    across, down = x[:, 2:] - x[:, :-2], x[2:] - x[:-2]
-    gx = (across[:-2] + across[2:]).add_(across[1:-1], alpha=2)
-    gy = (down[:, :-2] + down[:, 2:]).add_(down[:, 1:-1], alpha=2)
-    sobel = gx.square_().addcmul_(gy, gy).sqrt_().mean((0, 1))
-    cross = (x[:-2, 1:-1] + x[2:, 1:-1]).add_(x[1:-1, :-2]).add_(x[1:-1, 2:])
-    laplacian = cross.sub_(x[1:-1, 1:-1], alpha=4).abs_().mean((0, 1))
-    return sobel, laplacian
+    middle = x[1:-1]
+    # (1,2,1) down and across: what both filters are made of, at h·w operations each
+    down = (x[:-2] + x[2:]).add_(middle, alpha=2)
+    across = (x[:, :-2] + x[:, 2:]).add_(x[:, 1:-1], alpha=2)
+    gx, gy = down[:, 2:] - down[:, :-2], across[2:] - across[:-2]
+    sobel = gx.mul_(gx).addcmul_(gy, gy).sqrt_().mean((0, 1))
+    cross = across[1:-1].add_(down[:, 1:-1]).sub_(middle[:, 1:-1], alpha=8)
+    return sobel, cross.abs_().mean((0, 1))
 
 
 def log_statistics(values: Tensor) -> Tensor:
@@ -63,21 +76,33 @@ def log_statistics(values: Tensor) -> Tensor:
     return values.log1p().div_(4).sub_(1)
 
 
-def standardised(values: Tensor, mean: Tensor, valid: Tensor) -> Tensor:
-    """(values - mean) / standard deviation over the exam's own frames, (B,T,d); 0 where not valid.
+class Own(NamedTuple):
+    """Which of B padded exams' frames are their own."""
 
-    `mean` (B,d) is that of `pooled`. A value that is the same in all frames becomes 0.
+    mask: Tensor
+    """(B,T,1), 1 for an exam's own frames and 0 for padding, in floating point."""
+    count: Tensor
+    """(B,1,1), the exam's own frames."""
+
+    @classmethod
+    def of(cls, lengths: Tensor, valid: Tensor) -> "Own":
+        """From lengths (B,) and what they make, `valid` (B,T) bool."""
+        return cls(valid[..., None].to(torch.float32), lengths[:, None, None])
+
+
+def pooled(values: Tensor, own: Own) -> Tensor:
+    """Mean of `values` (B,T,d) over the exam's own frames, (B,1,d)."""
+    return (values * own.mask).sum(1, keepdim=True).div_(own.count)
+
+
+def standardised(values: Tensor, mean: Tensor, own: Own) -> Tensor:
+    """(values - mean) / standard deviation over the exam's own frames, (B,T,d); 0 in padding.
+
+    `mean` (B,1,d) is that of `pooled`. A value that is the same in all frames becomes 0.
     """
-    mask = valid[..., None]
-    centred = (values - mean[:, None]).mul_(mask)
-    deviation = centred.square().sum(1, keepdim=True).div_(mask.sum(1, keepdim=True)).sqrt_()
+    centred = (values - mean).mul_(own.mask)
+    deviation = centred.square().sum(1, keepdim=True).div_(own.count).sqrt_()
     return centred.div_(deviation.add_(1e-5))
-
-
-def pooled(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the exam's own frames, (B,d)."""
-    mask = valid[..., None]
-    return (values * mask).sum(1).div_(mask.sum(1))
 
 
 def change(values: Tensor) -> Tensor:

@@ -69,10 +69,10 @@ class Selection:
             gate: (B,k) zeros that carry gradient, in the order of `chosen`.
             diagnostics: figures for each exam.
         """
-        last = chosen.masked_fill(~rows, valid.shape[1])
-        order = last.argsort(dim=1, stable=True)
+        absent = ~rows
+        in_order, order = chosen.masked_fill(absent, valid.shape[1]).sort(dim=1, stable=True)
         return cls(
-            indices=chosen.masked_fill(~rows, 0).gather(1, order),
+            indices=in_order.masked_fill(absent, 0),
             mask=rows,  # rows without a frame came last and still do
             order=order,
             lengths=lengths,

@@ -16,20 +16,18 @@ def choose(scores: Tensor, valid: Tensor) -> Tensor:
     An exam with fewer than k valid frames repeats itself in the rows beyond them.
     """
     closed = closing(valid, scores.dtype)
-    return torch.stack([choose_one(row, closed) for row in scores.detach().unbind(1)], dim=1)
+    return torch.cat([choose_one(row, closed) for row in scores.detach().unbind(1)], dim=1)
 
 
 def closing(valid: Tensor, dtype: torch.dtype) -> Tensor:
     """The penalty (B,T) to start from: 0 for a frame that is open, -inf for one that is not."""
-    return torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill_(
-        ~valid, -torch.inf
-    )
+    return torch.where(valid, 0.0, -torch.inf).to(dtype)
 
 
 def choose_one(scores: Tensor, closed: Tensor) -> Tensor:
-    """The best open frame (B,) for `scores` (B,T), which is closed in `closed` (B,T), in place."""
-    choice = (scores + closed).argmax(1)
-    closed.scatter_(1, choice[:, None], -torch.inf)
+    """The best open frame (B,1) for `scores` (B,T), which is closed in `closed` (B,T), in place."""
+    choice = (scores + closed).argmax(1, keepdim=True)
+    closed.scatter_(1, choice, -torch.inf)
     return choice
 
 
