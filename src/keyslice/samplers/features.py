@@ -81,7 +81,7 @@ class Own(NamedTuple):
 
     mask: Tensor
     """(B,T,1), 1 for an exam's own frames and 0 for padding, in floating point."""
-    count: Tensor
+    frames: Tensor
     """(B,1,1), the exam's own frames."""
 
     @classmethod
@@ -92,7 +92,7 @@ class Own(NamedTuple):
 
 def pooled(values: Tensor, own: Own) -> Tensor:
     """Mean of `values` (B,T,d) over the exam's own frames, (B,1,d)."""
-    return (values * own.mask).sum(1, keepdim=True).div_(own.count)
+    return (values * own.mask).sum(1, keepdim=True).div_(own.frames)
 
 
 def standardised(values: Tensor, mean: Tensor, own: Own) -> Tensor:
@@ -101,7 +101,7 @@ def standardised(values: Tensor, mean: Tensor, own: Own) -> Tensor:
     `mean` (B,1,d) is that of `pooled`. A value that is the same in all frames becomes 0.
     """
     centred = (values - mean).mul_(own.mask)
-    deviation = centred.square().sum(1, keepdim=True).div_(own.count).sqrt_()
+    deviation = centred.square().sum(1, keepdim=True).div_(own.frames).sqrt_()
     return centred.div_(deviation.add_(1e-5))
 
 
