@@ -11,8 +11,9 @@ from benchmarks.timing import Ratio
 from benchmarks.variants import exams, network
 from keyslice.config import Train
 from keyslice.training.batches import Batch
+from keyslice.training.device import repeatable
 from keyslice.training.module import FitModule, loss
-from keyslice.training.trainer import repeatable, trainer
+from keyslice.training.trainer import trainer
 
 STEPS, ROUNDS = 12, 9
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """A container's limit on processor time: `QUOTA PERIOD`, or `max PERIOD` without one."""
+GPUS = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
+"""What Linux has one of where there is a GPU for torch: Nvidia's, AMD's, and within Windows."""
 _ASK_TORCH = (sys.executable, "-c", "import torch; print(torch.cuda.is_available())")
 
 
@@ -98,6 +100,8 @@ def cores() -> int:
 
 def _gpu(workspace: Workspace) -> bool:
     """What a training with `device: auto` will find; asked in a process, as torch takes seconds."""
+    if sys.platform == "linux" and not any(path.exists() for path in GPUS):
+        return False
     return versioning.run(_ASK_TORCH, cwd=workspace.root).lines[-1:] == ("True",)
 
 

@@ -1,5 +1,6 @@
 """How many trainings run at once, and what a failing Prefect is told by."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ def side_by_side(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
         text = workspace.params.read_text().replace("train:\n", f"train:\n  {train}\n")
         workspace.params.write_text(text)
         monkeypatch.setattr(retrain, "cores", lambda: cores)
+        monkeypatch.setattr(retrain, "GPUS", (workspace.root,))  # there, so torch is asked
         monkeypatch.setattr(retrain, "_ASK_TORCH", ("echo", str(gpu)))
         return at_once(workspace, load(workspace.params), ["tiny"])
 
@@ -34,6 +36,16 @@ def test_where_a_gpu_is_demanded_one_trains_at_a_time(side_by_side) -> None:
 @pytest.mark.parametrize("train", ["device: auto", "device: cpu"])
 def test_without_a_gpu_each_core_trains_a_variant(side_by_side, train: str) -> None:
     assert side_by_side(train, gpu=train == "device: cpu") == 16
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows its GPUs as files")
+def test_torch_is_not_asked_where_no_gpu_is_to_be_seen(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrain, "cores", lambda: 16)
+    monkeypatch.setattr(retrain, "GPUS", (workspace.root / "nvidiactl",))
+    monkeypatch.setattr(retrain, "_ASK_TORCH", ("echo", "True"))
+    assert at_once(workspace, load(workspace.params), ["tiny"]) == 16
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(16, 4), (6, 1), (2, 1)])

@@ -12,7 +12,7 @@ import torch
 from keyslice.config import Train
 from keyslice.errors import UserError
 from keyslice.models import build
-from keyslice.training import fit, trainer
+from keyslice.training import device, fit
 from keyslice.training.batches import Exams
 from keyslice.training.module import FitModule
 
@@ -226,7 +226,7 @@ def test_an_epoch_that_diverged_is_never_the_best():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told():
     with pytest.raises(UserError, match=r"train\.device: cuda: no GPU was found"):
-        trainer.device(Train(device="cuda"))
+        device.device(Train(device="cuda"))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from keyslice.prepared import PreparedStore
 from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 from keyslice.training.batches import Exams
-from keyslice.training.trainer import device, repeatable
+from keyslice.training.device import device, repeatable
 
 
 def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -> None:

@@ -19,8 +19,8 @@ from keyslice.prepared import PreparedStore
 from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 from keyslice.training.batches import Exams
+from keyslice.training.device import device
 from keyslice.training.fit import copy_outputs, fit_seed
-from keyslice.training.trainer import device
 
 
 def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> None:

@@ -21,8 +21,9 @@ from keyslice.models import build
 from keyslice.models.seeding import derive
 from keyslice.samplers import monitors
 from keyslice.training.batches import Exams, training_loader, validation_loader
+from keyslice.training.device import repeatable
 from keyslice.training.module import FitModule, class_weights, monitor_figures
-from keyslice.training.trainer import BEST, LAST, checkpoints, early_stopping, repeatable, trainer
+from keyslice.training.trainer import BEST, LAST, checkpoints, early_stopping, trainer
 
 
 def fit_seed(
