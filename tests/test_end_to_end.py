@@ -129,6 +129,26 @@ def test_a_retraining_with_nothing_new_does_no_work_and_says_so(workspace):
     }
 
 
+def test_an_experiment_writes_its_section_and_fills_the_marked_place_in_the_readme(workspace):
+    marks = "<!-- {0}: written by keyslice experiment -->\n<!-- {0}: end -->"
+    readme = workspace / "README.md"
+    readme.write_text(f"Before.\n\n{marks.format('scans')}\n\n{marks.format('other')}\n\nAfter.\n")
+    done = _keyslice(workspace, "experiment", "scans")
+    assert done.returncode == 0, done.stderr
+    page = (workspace / "docs" / "results.md").read_text()
+    table = pd.read_csv(workspace / "data" / "comparisons" / "scans" / "comparison.csv")
+    auc = f"{table.set_index('variant')['auc_mean']['das']:.3f} ±"
+    assert "12 train, 6 validation, 6 test exams" in page
+    assert f"| das | {auc}" in page
+    text = readme.read_text()
+    assert f"| das | {auc}" in text
+    assert text.startswith("Before.\n\n<!-- scans: written")
+    assert text.endswith(f"{marks.format('other')}\n\nAfter.\n")
+    readme.unlink()
+    _keyslice(workspace, "experiment", "scans")
+    assert not readme.exists()
+
+
 def test_mlflow_has_one_parent_and_a_run_for_each_variant_and_seed(workspace):
     from mlflow import MlflowClient
 

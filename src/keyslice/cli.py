@@ -184,7 +184,7 @@ def experiment(datasets: Sequence[str], parallel: int | None, output: Path | Non
     """Retrain datasets and put their figures on the results page.
 
     Each DATASET is retrained where anything is new, and gets a section: all variants compared, and
-    what it takes to repeat it.
+    what it takes to repeat it. A README with marks for it gets the short table.
     """
     from keyslice.console import experiments
 

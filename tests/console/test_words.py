@@ -29,3 +29,4 @@ def test_a_section_is_replaced_and_the_rest_of_the_page_stays():
     assert r"second \1" in again
     assert "other" in again
     assert with_section(again, "a", r"second \1") == again
+    assert with_section(page, "c", "new", add=False) == page

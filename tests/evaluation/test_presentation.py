@@ -7,7 +7,7 @@ from rich.console import Console
 
 from keyslice.config import Evaluate, Variant
 from keyslice.evaluation.comparison import assess_all, compare
-from keyslice.evaluation.presentation import cells, difference, markdown, spread, terminal
+from keyslice.evaluation.presentation import brief, cells, difference, markdown, spread, terminal
 
 VARIANTS = {
     "full": Variant(sampler="full"),
@@ -42,6 +42,14 @@ def test_markdown_has_a_row_per_variant_of_equal_width(table):
     assert len(lines) == 2 + len(VARIANTS)
     assert len({line.count("|") for line in lines}) == 1
     assert not any(line.endswith(" ") for line in lines)
+
+
+def test_the_brief_table_takes_its_cells_from_the_whole_one(table):
+    headings, _, *rows = [
+        line.strip("| ").split(" | ") for line in brief(table, ("full",)).splitlines()
+    ]
+    assert headings == ["variant", "AUC", "balanced accuracy", "AUC − full", "cost"]
+    assert rows == cells(table, ("full",))[headings].to_numpy().tolist()
 
 
 def shown(view):

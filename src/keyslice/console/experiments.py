@@ -10,7 +10,7 @@ from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.console import retraining
 from keyslice.console.output import out
-from keyslice.evaluation.presentation import markdown
+from keyslice.evaluation.presentation import brief, markdown
 
 
 def run(
@@ -21,23 +21,37 @@ def run(
     *,
     parallel: int | None = None,
 ) -> None:
-    """Retrain `datasets` where there is anything new, and put their sections into `page`."""
+    """Retrain `datasets` where there is anything new, and put their sections into `page`.
+
+    The workspace's README gets their short tables where it has marks for them.
+    """
     retraining.run(workspace, params, datasets, parallel=parallel)
     text = page.read_text(encoding="utf-8") if page.is_file() else "# Results\n"
     for name in datasets:
         text = with_section(text, name, section(workspace, params, name))
     files.write_text(page, text)
     out.print(f"wrote {page}")
+    readme = workspace.root / "README.md"
+    before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    text = before
+    for name in datasets:
+        text = with_section(text, name, summary(workspace, params, name), add=False)
+    if text != before:
+        files.write_text(readme, text)
+        out.print(f"wrote {readme}")
 
 
-def with_section(text: str, name: str, content: str) -> str:
-    """`text` with the marked section `name` replaced, or added at its end; the rest stays."""
+def with_section(text: str, name: str, content: str, *, add: bool = True) -> str:
+    """`text` with the marked section `name` replaced, the rest as it was.
+
+    Without such marks, they and the section come last, or, if not `add`, nothing changes.
+    """
     begin, end = f"<!-- {name}: written by keyslice experiment -->", f"<!-- {name}: end -->"
     block = f"{begin}\n{content.strip()}\n{end}"
     known = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if known.search(text):
         return known.sub(lambda _: block, text)
-    return f"{text.rstrip()}\n\n{block}\n"
+    return f"{text.rstrip()}\n\n{block}\n" if add else text
 
 
 def section(workspace: Workspace, params: Params, dataset: str) -> str:
@@ -65,6 +79,13 @@ multiply-accumulates relative to full.
 
 Candidate: **{candidate["variant"]}**, seed {candidate["seed"]}: {candidate["reason"]}
 """
+
+
+def summary(workspace: Workspace, params: Params, dataset: str) -> str:
+    """The dataset's comparison in few columns."""
+    table = pd.read_csv(workspace.comparison(dataset) / "comparison.csv")
+    references = params.compare_settings(dataset).references
+    return f"**{dataset}**\n\n{brief(table, references)}"
 
 
 def _setup(workspace: Workspace, params: Params, dataset: str) -> str:

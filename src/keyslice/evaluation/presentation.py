@@ -72,7 +72,24 @@ def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame, references: Sequence[str]) -> str:
     """A pipe table of `cells`."""
+    return _pipes(cells(table, references))
+
+
+def brief(table: pd.DataFrame, references: Sequence[str]) -> str:
+    """A pipe table of the few `cells` that tell the variants apart."""
+    columns = [
+        "variant",
+        "AUC",
+        "balanced accuracy",
+        *[f"AUC − {reference}" for reference in references],
+        "cost",
+        "published AUC",
+    ]
     text = cells(table, references)
+    return _pipes(text[text.columns.intersection(columns, sort=False)])
+
+
+def _pipes(text: pd.DataFrame) -> str:
     align = [":--", *["--:"] * (text.shape[1] - 1)]
     rows = [list(text.columns), align, *text.to_numpy().tolist()]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
