@@ -1,16 +1,15 @@
 """`keyslice retrain` from the outside: settings first, then Prefect, and results in plain words."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from flows import gpu
 from flows.environment import environment
 from flows.progress import Display
-from keyslice import versioning
 from keyslice.config import Params, Workspace, load
 from keyslice.errors import RunError, UserError
 from keyslice.stages.running import only_retraining
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """A container's limit on processor time: `QUOTA PERIOD`, or `max PERIOD` without one."""
-GPUS = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
-"""What Linux has one of where there is a GPU for torch: Nvidia's, AMD's, and within Windows."""
-_ASK_TORCH = (sys.executable, "-c", "import torch; print(torch.cuda.is_available())")
 
 
 def run(
@@ -84,7 +80,7 @@ def at_once(workspace: Workspace, params: Params, datasets: Sequence[str]) -> in
     devices = {train.device for train in trains}
     if most == 1 or devices == {"cpu"}:
         return most
-    return 1 if "cuda" in devices or _gpu(workspace) else most
+    return 1 if "cuda" in devices or gpu.available(workspace) else most
 
 
 def cores() -> int:
@@ -96,13 +92,6 @@ def cores() -> int:
         if quota != "max":
             count = min(count, max(1, int(quota) // int(period)))
     return count
-
-
-def _gpu(workspace: Workspace) -> bool:
-    """What a training with `device: auto` will find; asked in a process, as torch takes seconds."""
-    if sys.platform == "linux" and not any(path.exists() for path in GPUS):
-        return False
-    return versioning.run(_ASK_TORCH, cwd=workspace.root).lines[-1:] == ("True",)
 
 
 def _prefect_failed(error: Exception) -> RunError:

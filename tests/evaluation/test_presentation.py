@@ -52,6 +52,11 @@ def test_the_brief_table_takes_its_cells_from_the_whole_one(table):
     assert rows == cells(table, ("full",))[headings].to_numpy().tolist()
 
 
+def test_the_brief_table_shows_what_was_published(table):
+    table = table.assign(published_auc=[0.7, None, None])
+    assert brief(table, ()).splitlines()[2].endswith(" | 0.700 |")
+
+
 def shown(view):
     buffer = io.StringIO()
     Console(file=buffer, width=80, color_system=None).print(view)

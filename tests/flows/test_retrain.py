@@ -5,47 +5,66 @@ from pathlib import Path
 
 import pytest
 
-from flows import retrain
+from flows import gpu, retrain
 from flows.retrain import at_once, cores
 from keyslice.config import Workspace, load
 
 
 @pytest.fixture
 def side_by_side(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
-    """`side_by_side("device: cpu", cores=16, gpu=False)` with these settings of training."""
+    """`side_by_side("device: cpu", cores=16, found=False)` with these settings of training."""
 
-    def ask(train: str, *, gpu: bool = False, cores: int = 16) -> int:
+    def ask(train: str, *, found: bool = False, cores: int = 16) -> int:
         text = workspace.params.read_text().replace("train:\n", f"train:\n  {train}\n")
         workspace.params.write_text(text)
         monkeypatch.setattr(retrain, "cores", lambda: cores)
-        monkeypatch.setattr(retrain, "GPUS", (workspace.root,))  # there, so torch is asked
-        monkeypatch.setattr(retrain, "_ASK_TORCH", ("echo", str(gpu)))
+        monkeypatch.setattr(gpu, "suspected", lambda: True)
+        monkeypatch.setattr(gpu, "_ASK_TORCH", ("echo", str(found)))
         return at_once(workspace, load(workspace.params), ["tiny"])
 
     return ask
 
 
 def test_a_gpu_trains_one_variant_at_a_time(side_by_side) -> None:
-    assert side_by_side("device: auto", gpu=True) == 1
+    assert side_by_side("device: auto", found=True) == 1
 
 
 def test_where_a_gpu_is_demanded_one_trains_at_a_time(side_by_side) -> None:
-    assert side_by_side("device: cuda", gpu=False) == 1
+    assert side_by_side("device: cuda", found=False) == 1
 
 
 @pytest.mark.parametrize("train", ["device: auto", "device: cpu"])
 def test_without_a_gpu_each_core_trains_a_variant(side_by_side, train: str) -> None:
-    assert side_by_side(train, gpu=train == "device: cpu") == 16
+    assert side_by_side(train, found=train == "device: cpu") == 16
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows its GPUs as files")
-def test_torch_is_not_asked_where_no_gpu_is_to_be_seen(
+def test_torch_is_not_asked_where_nothing_speaks_for_a_gpu(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrain, "cores", lambda: 16)
-    monkeypatch.setattr(retrain, "GPUS", (workspace.root / "nvidiactl",))
-    monkeypatch.setattr(retrain, "_ASK_TORCH", ("echo", "True"))
-    assert at_once(workspace, load(workspace.params), ["tiny"]) == 16
+    monkeypatch.setattr(gpu, "suspected", lambda: False)
+    monkeypatch.setattr(gpu, "_ASK_TORCH", ("echo", "True"))
+    assert not gpu.available(workspace)
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("dev/nvidia0", True),
+        ("dev/kfd", True),
+        ("proc/driver/nvidia/version", True),
+        ("sys/bus/pci/devices/0000:01:00.0/vendor", True),
+        ("sys/bus/pci/devices/0000:01:00.0/class", False),
+        ("dev/null", False),
+    ],
+)
+def test_a_gpu_is_suspected_by_what_its_driver_or_the_bus_shows(
+    tmp_path: Path, file: str, expected: bool
+) -> None:
+    shown = tmp_path / file
+    shown.parent.mkdir(parents=True)
+    shown.write_text("0x10de\n")
+    assert gpu.suspected(tmp_path) is expected
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(16, 4), (6, 1), (2, 1)])

@@ -62,6 +62,39 @@ def with_empty_frames(frames):
     return frames
 
 
+@pytest.mark.parametrize("name", ["das", "das_paper"])
+def test_the_temperature_is_each_exams_own(make, frames, name):
+    sampler = make(name)
+    lengths = torch.tensor([28, 9, 28, 17, 28, 5, 28, 20])
+
+    def temperature(frames, lengths):
+        selection = sampler(frames, lengths, generator=torch.Generator().manual_seed(0))
+        return selection.diagnostics["temperature"]
+
+    found = temperature(frames, lengths)
+    assert len(found.unique()) == len(found)
+    for exam, length in enumerate(lengths.tolist()):
+        alone = temperature(frames[exam : exam + 1, :length], lengths[exam : exam + 1])
+        torch.testing.assert_close(found[exam : exam + 1], alone)
+
+
+def test_as_written_the_features_name_no_mean(make, frames):
+    sampler = make("das_paper")
+    found = [
+        sampler(shifted, LENGTHS, generator=torch.Generator().manual_seed(0)).diagnostics
+        for shifted in (frames // 2, frames // 2 + 100)
+    ]
+    torch.testing.assert_close(found[0]["temperature"], found[1]["temperature"])
+
+
+@torch.no_grad()
+def test_mended_no_score_brings_an_empty_frame_forward(make, frames):
+    sampler = make("das", keep=0.5).eval()
+    sampler.scores.weight.mul_(100)
+    chosen = sampler(with_empty_frames(frames), LENGTHS).indices
+    assert (chosen % 2 == 1).all()
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_mended_empty_frames_are_chosen_after_all_others(make, frames, training):
     sampler = make("das", keep=0.6).train(training)

@@ -8,9 +8,9 @@ from scipy.ndimage import laplace, sobel
 from keyslice.samplers.base import within
 from keyslice.samplers.features import (
     Own,
-    any_empty,
     change,
     empty,
+    find_empty,
     pooled,
     standardised,
     statistics,
@@ -88,26 +88,28 @@ def test_empty_frames_are_those_whose_samples_are_all_equal():
     assert empty(frames).tolist() == [[True, False, True]]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 9])
 @pytest.mark.parametrize("scaled", [False, True])
-def test_every_empty_frame_is_found_by_its_statistics(channels, scaled):
+def test_no_empty_frame_has_a_gradient_beyond_rounding(channels, scaled):
     # One frame of each grey level, of a size that leaves ends to vectorised loops.
     frames = torch.arange(256, dtype=torch.uint8)[None, :, None, None, None]
     frames = frames.expand(1, 256, channels, 13, 11).clone()
     if scaled:
         frames = frames / 255
-    found = any_empty(frames, statistics(frames, 1))
-    assert found is not None
-    assert found.all()
+    for frame in frames.split(1, dim=1):
+        found = find_empty(frame, statistics(frame, 1), torch.tensor([[True]]))
+        assert found is not None
+        assert found.all()
 
 
 def test_what_the_stride_leaves_out_is_looked_at_before_a_frame_counts_as_empty():
     frames = torch.zeros(1, 3, 1, 16, 16, dtype=torch.uint8)
     frames[0, 1, 0, 1, 1] = 200  # between the pixels that are read
     frames[0, 2, 0, 4, 4] = 200
-    values = statistics(frames, 4)
+    values, valid = statistics(frames, 4), torch.ones(1, 3, dtype=torch.bool)
     assert values[0, 1].abs().max() == 0
-    found = any_empty(frames, values)
+    found = find_empty(frames, values, valid)
     assert found is not None
     assert found.tolist() == [[True, False, False]]
-    assert any_empty(frames[:, 2:], values[:, 2:]) is None
+    # Padding is no reason to look.
+    assert find_empty(frames, values, torch.tensor([[False, False, True]])) is None

@@ -176,16 +176,23 @@ def test_the_weights_that_are_kept_are_those_of_the_best_epoch(store, stage_sett
 def test_torch_is_asked_for_repeatable_algorithms_and_left_as_it_was(
     store, stage_settings, tmp_path, monkeypatch
 ):
-    during, write = [], fit.write_history
+    def asked():
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,
+            torch.backends.cudnn.allow_tf32,
+        )
+
+    before, during, write = asked(), [], fit.write_history
 
     def watch(rows, file):
-        during.append(torch.are_deterministic_algorithms_enabled())
+        during.append(asked())
         write(rows, file)
 
     monkeypatch.setattr(fit, "write_history", watch)
     _fit(store, stage_settings("uniform", epochs=1), tmp_path)
-    assert during[0]
-    assert not torch.are_deterministic_algorithms_enabled()
+    assert during[0] == (True, False, False)
+    assert asked() == before == (False, True, True)
 
 
 def test_nothing_but_the_results_and_no_pickle_stays(store, stage_settings, tmp_path):

@@ -32,6 +32,8 @@ def run(
     files.write_text(page, text)
     out.print(f"wrote {page}")
     readme = workspace.root / "README.md"
+    if page.resolve() == readme.resolve():
+        return
     before = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     text = before
     for name in datasets:

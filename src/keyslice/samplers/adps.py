@@ -82,7 +82,7 @@ class ADPS(Sampler[ADPSSettings]):
             len(frames), self.feature_width, dtype=places.dtype, device=frames.device
         )
         state = None
-        closed = closing(valid, places.dtype)
+        closed = closing(valid)
         scores, chosen, features = [], [], []
         for step in range(wanted.shape[1]):
             hidden, cell = self.memory(seen, state)

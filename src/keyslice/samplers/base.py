@@ -99,7 +99,7 @@ def kept_count(keep: float, lengths: Tensor) -> Tensor:
 
 @cache
 def _meant(keep: float) -> Fraction:
-    """The fraction that was written, above 0: 0.1 · 30 is above 3 in floating point."""
+    """The fraction that was written, above 0: 0.07 · 100 is above 7 in floating point."""
     return max(Fraction(keep).limit_denominator(1_000_000), Fraction(1, 1_000_000))
 
 

@@ -34,8 +34,8 @@ from keyslice.samplers.base import Encode, Sampler
 from keyslice.samplers.features import (
     STATISTICS,
     Own,
-    any_empty,
     change,
+    find_empty,
     log_statistics,
     pooled,
     standardised,
@@ -88,7 +88,7 @@ class DAS(Sampler[DASSettings]):
         logits = scales @ scores.transpose(1, 2) / self.settings.heads  # (B,k,T)
         attention = logits
         if self.settings.empty_last:
-            attention = _empty_last(attention, any_empty(frames, values))
+            attention = _empty_last(attention, find_empty(frames, values, valid))
         if self.training:
             attention = attention + extent.noise(generator)
         chosen = choose(attention, valid)

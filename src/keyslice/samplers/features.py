@@ -12,12 +12,15 @@ from torch import Tensor
 
 STATISTICS = ("mean", "variance", "sobel", "laplacian")
 MEAN, VARIANCE, SOBEL = (STATISTICS.index(name) for name in ("mean", "variance", "sobel"))
+ROUNDING = 0.01
+"""Grey levels that the mean gradient of a frame without any may come to."""
 SMALLEST = 4
 """Pixels that a stride leaves each way at least."""
 
 
+@torch.no_grad()
 def statistics(frames: Tensor, stride: int) -> Tensor:
-    """The `STATISTICS` (B,T,4), float32, of `frames` (B,T,C,H,W), padding among them.
+    """The `STATISTICS` (B,T,4), float32, of `frames` (B,T,C,H,W), padding among them; constants.
 
     Args:
         frames: uint8, or floating point in [0, 1].
@@ -42,21 +45,19 @@ def statistics(frames: Tensor, stride: int) -> Tensor:
 
 
 def empty(frames: Tensor) -> Tensor:
-    """Which of `frames` (...,C,H,W) are empty, all their samples being equal; bool (...)."""
-    samples = frames.flatten(-3)
+    """Which of `frames` (B,T,C,H,W) are empty, all their samples being equal; bool (B,T)."""
+    samples = frames.flatten(2)
     return samples.amax(-1) == samples.amin(-1)
 
 
-def any_empty(frames: Tensor, statistics: Tensor) -> Tensor | None:
-    """`empty` of `frames` (B,T,C,H,W), or None where none is; most need not be read for it.
+def find_empty(frames: Tensor, statistics: Tensor, valid: Tensor) -> Tensor | None:
+    """`empty` of `frames` (B,T,C,H,W); None where their `statistics` (B,T,4) rule that out for all.
 
-    The Sobel gradient, among their `statistics` (B,T,4), of an empty frame is 0 to the last bit:
-    a difference of equal numbers.
+    An empty frame has no Sobel gradient beyond rounding, and every sample is looked at only where
+    a frame of an exam's own, in `valid` (B,T), has none.
     """
-    suspect = statistics[..., SOBEL] == 0
-    if not suspect.any():
-        return None
-    return suspect.masked_scatter(suspect, empty(frames[suspect]))
+    flat = (statistics[..., SOBEL] < ROUNDING) & valid
+    return empty(frames) if flat.any() else None
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,8 +82,8 @@ class Own(NamedTuple):
 
     mask: Tensor
     """(B,T,1), 1 for an exam's own frames and 0 for padding, in floating point."""
-    frames: Tensor
-    """(B,1,1), the exam's own frames."""
+    lengths: Tensor
+    """(B,1,1), how many frames are its own."""
 
     @classmethod
     def of(cls, lengths: Tensor, valid: Tensor) -> "Own":
@@ -92,7 +93,7 @@ class Own(NamedTuple):
 
 def pooled(values: Tensor, own: Own) -> Tensor:
     """Mean of `values` (B,T,d) over the exam's own frames, (B,1,d)."""
-    return (values * own.mask).sum(1, keepdim=True).div_(own.frames)
+    return (values * own.mask).sum(1, keepdim=True).div_(own.lengths)
 
 
 def standardised(values: Tensor, mean: Tensor, own: Own) -> Tensor:
@@ -101,7 +102,7 @@ def standardised(values: Tensor, mean: Tensor, own: Own) -> Tensor:
     `mean` (B,1,d) is that of `pooled`. A value that is the same in all frames becomes 0.
     """
     centred = (values - mean).mul_(own.mask)
-    deviation = centred.square().sum(1, keepdim=True).div_(own.frames).sqrt_()
+    deviation = centred.square().sum(1, keepdim=True).div_(own.lengths).sqrt_()
     return centred.div_(deviation.add_(1e-5))
 
 

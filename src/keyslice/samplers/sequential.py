@@ -15,13 +15,13 @@ def choose(scores: Tensor, valid: Tensor) -> Tensor:
 
     An exam with fewer than k valid frames repeats itself in the rows beyond them.
     """
-    closed = closing(valid, scores.dtype)
+    closed = closing(valid)
     return torch.cat([choose_one(row, closed) for row in scores.detach().unbind(1)], dim=1)
 
 
-def closing(valid: Tensor, dtype: torch.dtype) -> Tensor:
+def closing(valid: Tensor) -> Tensor:
     """The penalty (B,T) to start from: 0 for a frame that is open, -inf for one that is not."""
-    return torch.where(valid, 0.0, -torch.inf).to(dtype)
+    return torch.where(valid, 0.0, -torch.inf)
 
 
 def choose_one(scores: Tensor, closed: Tensor) -> Tensor:

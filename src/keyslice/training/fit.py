@@ -126,8 +126,8 @@ def _readable(file: Path) -> dict[str, Any] | None:
 def _checkpoint(file: Path) -> dict[str, Any]:
     """What Lightning wrote, to this installation's own state/checkpoints and nowhere else.
 
-    With `weights_only`, torch's reader makes tensors and plain values and calls nothing that the
-    file names; a file that asks for more is refused.
+    With `weights_only`, torch's reader makes tensors and plain values, through the constructors on
+    its own short list; a file that asks for anything else is refused.
     """
     return torch.load(file, map_location="cpu", weights_only=True)
 
