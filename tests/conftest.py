@@ -3,8 +3,9 @@
 import gzip
 import io
 import os
+import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,11 @@ def _contents(path: Path) -> bytes:
                 for name, a in arrays.items()
             )
     return gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -436,6 +436,7 @@ def test_leaving_by_an_exception_ends_the_whole_group(tmp_path: Path) -> None:
     assert gone(pids[0])
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_whole_group(tmp_path: Path) -> None:
     pids: list[int] = []
 

@@ -77,7 +77,7 @@ def test_a_failed_variant_stops_no_other_and_mending_it_completes_the_retraining
     assert len(models(workspace)) == 1
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("prefect", "interruptible")
 def test_ctrl_c_ends_the_stages_that_run(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
