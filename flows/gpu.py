@@ -30,7 +30,7 @@ def available(workspace: Workspace) -> bool:
 
 def suspected(root: Path = Path("/")) -> bool:
     """Whether anything below `root` speaks for a GPU that torch could use."""
-    if any(True for sign in SIGNS for _ in root.glob(sign)):
+    if any(any(root.glob(sign)) for sign in SIGNS):
         return True
     makers = root.glob("sys/bus/pci/devices/*/vendor")
     return any(file.read_text(encoding="ascii").strip() == NVIDIA for file in makers)

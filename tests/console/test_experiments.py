@@ -6,6 +6,7 @@ import yaml
 
 from keyslice import files
 from keyslice.config import Params, Workspace, load
+from keyslice.console import experiments
 from keyslice.console.experiments import _setup
 
 PARAMS = {
@@ -45,3 +46,17 @@ def test_a_variant_with_seeds_of_its_own_is_told_apart(opened) -> None:
     told = _setup(*opened(FULL | other), "a").split("; ")
     assert [part.partition(":")[0] for part in told] == ["full, uniform", "das"]
     assert [part.rpartition("seeds ")[2] for part in told] == ["0, 1", "7"]
+
+
+@pytest.mark.parametrize(("page", "expected"), [("page.md", "short"), ("README.md", "whole")])
+def test_a_page_that_is_the_readme_keeps_the_whole_section(
+    opened, monkeypatch: pytest.MonkeyPatch, page: str, expected: str
+) -> None:
+    workspace, params = opened(FULL)
+    monkeypatch.setattr(experiments.retraining, "run", lambda *_, **__: None)
+    monkeypatch.setattr(experiments, "section", lambda *_: "whole")
+    monkeypatch.setattr(experiments, "summary", lambda *_: "short")
+    readme = workspace.root / "README.md"
+    readme.write_text(experiments.with_section("", "a", ""))
+    experiments.run(workspace, params, ("a",), workspace.root / page)
+    assert readme.read_text().splitlines()[3] == expected

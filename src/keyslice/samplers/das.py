@@ -88,7 +88,9 @@ class DAS(Sampler[DASSettings]):
         logits = scales @ scores.transpose(1, 2) / self.settings.heads  # (B,k,T)
         attention = logits
         if self.settings.empty_last:
-            attention = _empty_last(attention, find_empty(frames, values, valid))
+            last = find_empty(frames, values, valid)
+            if last is not None:
+                attention = attention - LAST * last[:, None]
         if self.training:
             attention = attention + extent.noise(generator)
         chosen = choose(attention, valid)
@@ -103,11 +105,6 @@ class DAS(Sampler[DASSettings]):
         return Selection.from_choices(
             chosen, rows, lengths, valid, soft=soft, gate=gate, diagnostics=figures
         )
-
-
-def _empty_last(attention: Tensor, empty: Tensor | None) -> Tensor:
-    """Attention (B,k,T) with the frames that are `empty` (B,T) behind all others."""
-    return attention if empty is None else attention - LAST * empty[:, None]
 
 
 def frame_features(levels: Tensor, mean: Tensor, own: Own, lengths: Tensor) -> Tensor:
