@@ -15,14 +15,12 @@ from torch import Tensor, nn
 
 from keyslice.config import Backbone as BackboneSettings
 from keyslice.errors import UserError, did_you_mean
+from keyslice.models import hub
 from keyslice.models.small_maps import quicken
 from keyslice.samplers.straight_through import Normalisation
 
 # Torchvision trained MobileNetV3 with this epsilon; timm's own default gives other features.
 _TORCHVISION_EPSILON = {"mobilenetv3": 1e-3}
-
-_FOLDER = "KEYSLICE_WEIGHTS"
-_OWN_FILE = f"give a safetensors file, name a folder of them in {_FOLDER}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def build(settings: BackboneSettings, image_size: int) -> tuple[Backbone, Weight
 
     Raises:
         UserError: unknown timm name, weights that are missing, unreadable or do not fit, a hub that
-            cannot be reached.
+            cannot be reached or has them pickled only.
     """
     if settings.weights == "none":
         return create(settings.name, image_size), WeightsOrigin("none", None)
@@ -83,44 +81,38 @@ def build(settings: BackboneSettings, image_size: int) -> tuple[Backbone, Weight
         backbone = create(settings.name, image_size, weights_file=file.name)
         _load(backbone.network, file, settings)
         return backbone, WeightsOrigin(file.name, _sha256(backbone.network))
-    backbone = create(settings.name, image_size, pretrained=True)
-    config: Any = backbone.network.pretrained_cfg
-    source = f"hub:{config.get('architecture')}.{config.get('tag')}"
+    record = _registered(settings.name)
+    backbone = create(settings.name, image_size, fetched=hub.fetched(settings.name, record))
+    source = f"hub:{record.architecture}.{record.tag}"
     return backbone, WeightsOrigin(source, _sha256(backbone.network))
 
 
 def create(
-    name: str, image_size: int, *, weights_file: str = "", pretrained: bool = False
+    name: str, image_size: int, *, weights_file: str = "", fetched: Path | None = None
 ) -> Backbone:
-    """An encoder by its timm name; `weights_file` is the name of the file that will fill it."""
-    default = _registered(name)
-    if pretrained and (default is None or not default.has_weights):
-        raise UserError(
-            f"timm has no weights for {name}",
-            where="backbone.weights: imagenet",
-            rule="they are those that timm names for the model",
-            remedy=f"{_OWN_FILE}, set backbone.weights to none, or choose another model",
-        )
+    """An encoder by its timm name, for frames with sides of `image_size` pixels.
+
+    Args:
+        name: a timm name, with or without a tag.
+        image_size: see `build`.
+        weights_file: the name of the file that will fill it; timm's own weights aside.
+        fetched: timm's own weights, which fill it here.
+
+    Raises:
+        UserError: unknown timm name, or frames that are too small for it.
+    """
+    record = _registered(name)
     options: dict[str, Any] = {"num_classes": 0}
     if ".tv_" in weights_file:
         for family, epsilon in _TORCHVISION_EPSILON.items():
             if name.startswith(family):
                 options["bn_eps"] = epsilon
-    if default is not None and default.fixed_input_size:
+    if record is not None and record.fixed_input_size:
         options["img_size"] = image_size
-    try:
-        network = timm.create_model(name, pretrained=pretrained, **options)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        folder = os.environ.get(_FOLDER)
-        looked = f", and {_FOLDER} ({folder}) holds none" if folder else ""
-        raise UserError(
-            f"the ImageNet weights of {name} could not be fetched ({type(error).__name__}){looked}",
-            where="backbone.weights: imagenet",
-            rule="timm's hub must be reachable",
-            remedy=f"{_OWN_FILE}, or set backbone.weights to none",
-        ) from error
+    if fetched is not None:
+        # Some models' own loader reads another format; the hub's file needs none.
+        options["pretrained_cfg_overlay"] = {"file": str(fetched), "custom_load": False}
+    network = timm.create_model(name, pretrained=fetched is not None, **options)
     try:
         return Backbone(network, image_size)
     except (RuntimeError, AssertionError) as error:
@@ -170,13 +162,13 @@ def weights_file(settings: BackboneSettings) -> Path | None:
                 remedy="mend the path",
             )
         return file
-    folder = os.environ.get(_FOLDER)
+    folder = os.environ.get(hub.FOLDER)
     if not folder:
         return None
     if not Path(folder).is_dir():
         raise UserError(
             f"no such folder: {folder}",
-            where=_FOLDER,
+            where=hub.FOLDER,
             rule="a folder of <timm name>.*.safetensors",
             remedy="mend the path, or leave the variable out",
         )
@@ -184,7 +176,7 @@ def weights_file(settings: BackboneSettings) -> Path | None:
     if len(found) > 1:
         raise UserError(
             f"several files are of {settings.name}: {', '.join(file.name for file in found)}",
-            where=f"{_FOLDER} ({folder})",
+            where=f"{hub.FOLDER} ({folder})",
             rule="the weights that a training starts from must be certain",
             remedy="name one of them in backbone.weights, or its tag in backbone.name",
         )
