@@ -58,7 +58,7 @@ def _some(found: list[str], variants: Sequence[str]) -> str:
 _NEVER = "not ingested yet"
 _SOURCE = {
     "unchanged": "",
-    "changed": "its source has changed",
+    "changed": "its source or settings of it have changed",
     "unseen": "its source cannot be seen; is a drive not mounted?",
 }
 

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 from keyslice.cli import main
@@ -14,8 +15,10 @@ def test_what_is_proposed_after_the_demo_can_be_typed(tmp_path: Path, capsys) ->
     demo.show_next(workspace)
     told = capsys.readouterr().out
     assert "data/comparisons/phantom_volumes/report.html" in told
-    lines = [line.partition("  #") for line in told.splitlines()]
-    proposed = {command.strip(): purpose for command, _, purpose in lines if purpose}
+    lines = [line.strip() for line in told.replace("\\\n", "").splitlines()]
+    assert max(map(len, told.splitlines())) <= 80
+    proposed = [command for before, command in pairwise(lines) if before.startswith("#")]
+    assert len(proposed) == 5
     assert "keyslice predict --model phantom_volumes data/inbox/phantom_volumes/a.nii" in proposed
     for command in proposed:
         program, name, *arguments = command.split()

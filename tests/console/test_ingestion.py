@@ -22,7 +22,10 @@ def test_names_in_brackets_are_shown_as_they_are(tmp_path: Path, capsys) -> None
     refused = tuple(Refusal(name, "why [not]", "unreadable", "2024-01-02") for name in names)
     ingestion.show_refusals(Workspace(tmp_path), report(found=3, quarantined=3, refused=refused))
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"quarantined {name}: why [not]" for name in names]
+    assert lines == [
+        *[f"quarantined {name}: why [not]" for name in names],
+        "the quarantine list is data/quarantine/ward.csv",
+    ]
 
 
 def test_changed_labels_and_exams_that_left_are_told(tmp_path: Path, capsys, monkeypatch) -> None:

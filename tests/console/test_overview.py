@@ -89,7 +89,7 @@ def test_a_retraining_that_nobody_carries_on_was_killed(told):
     shown = told()
     assert shown["running"] == []
     assert shown["datasets"][NAME]["last_retraining"]["state"] == "killed"
-    assert shown["datasets"][NAME]["due"].startswith("1 stages are out of date")
+    assert shown["datasets"][NAME]["due"].startswith("1 stage is out of date")
 
 
 def test_a_source_that_is_not_there_has_not_changed(told, monkeypatch):

@@ -77,3 +77,17 @@ def test_nothing_but_faults_gives_no_table(command, capsys) -> None:
     with pytest.raises(SystemExit):
         command("bad.nii")
     assert capsys.readouterr().out == ""
+
+
+def test_the_folder_that_all_lie_in_is_told_once(command, capsys) -> None:
+    command("in/may/a.nii", "in/june/b.nii")
+    title, _, *rows = capsys.readouterr().out.splitlines()
+    assert title.rstrip() == "ward 1, files in in/"
+    assert [row.split()[0] for row in rows[:2]] == ["may/a.nii", "june/b.nii"]
+
+
+def test_paths_without_a_folder_in_common_are_shown_whole(command, capsys) -> None:
+    command("/a/b.nii", "c.nii")
+    title, _, *rows = capsys.readouterr().out.splitlines()
+    assert title.rstrip() == "ward 1"
+    assert [row.split()[0] for row in rows[:2]] == ["/a/b.nii", "c.nii"]

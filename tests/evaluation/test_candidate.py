@@ -14,7 +14,7 @@ def assessment(values, macs, error=0.02):
     values = np.array(values, dtype=float)
     draws = np.array([-1.0, 1.0]) * error / np.sqrt(2)
     seeds = tuple(range(len(values)))
-    figures = pd.DataFrame({"macs": [float(macs)] * len(values)}, index=seeds)
+    figures = pd.DataFrame({"macs": float(macs), "classes_given": 2}, index=seeds)
     return Assessment({"auc": Estimate(seeds, values, values[:, None] + draws)}, figures)
 
 
@@ -92,3 +92,15 @@ def test_variants_without_common_seeds_are_held_against_each_other(make):
 def test_without_candidates_there_is_no_choice():
     with pytest.raises(ValueError, match="no candidate"):
         choose(VALIDATION, (), 1)
+
+
+@pytest.mark.parametrize(("offset", "warned"), [(0.0, False), (2.0, True)])
+def test_a_run_that_gives_all_exams_one_class_carries_a_warning(make, offset, warned):
+    table = make()
+    table["probabilities"] = [
+        np.array([p[0] + offset, p[1]]) / (1 + offset) for p in table["probabilities"]
+    ]
+    chosen = choose(assess_all({"a": table}, "validation", Evaluate(resamples=9)), ("a",), 1)
+    assert (
+        chosen.warning.startswith("This run gives every validation exam the same class") == warned
+    )

@@ -66,7 +66,7 @@ def shown(view):
 def test_the_terminal_table_fits_80_columns_uncut(table):
     lines = shown(terminal(table, "full", "a_variant_with_a_long_name"))
     assert max(map(len, lines)) <= 80
-    for row, line in zip(table.itertuples(), lines[1:], strict=True):
+    for row, line in zip(table.itertuples(), lines[1:-1], strict=True):
         assert line.split()[0] == row.variant
         assert f"{row.auc_mean:.3f} ± {row.auc_sd:.3f}" in line
         assert line.rstrip().endswith("%")
@@ -80,7 +80,7 @@ def test_long_names_are_folded_and_stay_apart(table, reference):
     )
     lines = shown(terminal(renamed, reference, names[2]))
     assert max(map(len, lines)) <= 80
-    first_column = "".join(line.split("  ")[0] for line in lines)
+    first_column = "".join(line.split("  ")[0] for line in lines[:-1])
     assert first_column.replace(" ", "") == "variant" + "".join(names) + "◀"
 
 
@@ -93,3 +93,9 @@ def test_a_table_read_back_from_its_file_looks_the_same(table, tmp_path):
     table.to_csv(tmp_path / "comparison.csv", index=False)
     again = pd.read_csv(tmp_path / "comparison.csv")
     assert shown(terminal(again, "full", None)) == shown(terminal(table, "full", None))
+
+
+@pytest.mark.parametrize(("sd", "words"), [(0.1, "mean ± sd over seeds"), (np.nan, "one seed")])
+def test_the_terminal_table_says_what_its_spread_is(table, sd, words):
+    caption = shown(terminal(table.assign(auc_sd=sd), "full", None))[-1].strip()
+    assert caption == f"test exams, {words}; intervals are in the report"

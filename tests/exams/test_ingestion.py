@@ -224,7 +224,10 @@ def test_the_same_pixels_under_two_patients_are_both_quarantined(
     write_table([*ward, ("copy.nii", "123", "no")])
     report = ingest(workspace, "ward", dataset)
     assert (report.accepted, report.quarantined) == (11, 2)
-    assert [row["file"] for row in _quarantine(workspace)] == ["0.nii", "copy.nii"]
+    reasons = {row["file"]: row["reason"] for row in _quarantine(workspace)}
+    assert reasons.keys() == {"0.nii", "copy.nii"}
+    assert "under two patients (also copy.nii); decide which" in reasons["0.nii"]
+    assert "(also 0.nii)" in reasons["copy.nii"]
     assert _accounted(report)
 
 

@@ -36,7 +36,7 @@ def reasons(workspace: Workspace) -> list[str]:
     ("answer", "value", "reason"),
     [
         ("version", None, "tiny: not ingested yet"),
-        ("source", "changed", "tiny: its source has changed"),
+        ("source", "changed", "tiny: its source or settings of it have changed"),
         ("source", "unseen", "tiny: its source cannot be seen; is a drive not mounted?"),
         ("stale", ["train@tiny-das"], "tiny: out of date: train das"),
         ("published", None, "tiny: its results are not registered"),

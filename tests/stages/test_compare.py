@@ -129,6 +129,7 @@ def test_the_candidate_is_the_best_of_the_learned(finished):
         "validation_auc",
         "macs",
         "reason",
+        "warning",
     }
     assert (candidate["dataset"], candidate["variant"]) == ("toy", "das")
     assert candidate["seed"] in SEEDS

@@ -89,6 +89,7 @@ def compare(dataset: str) -> None:
         "validation_auc": 0.71,
         "macs": 1.0e6,
         "reason": "the cheapest within one standard error",
+        "warning": "",
     }
     (folder / "candidate.json").write_text(json.dumps(candidate))
 

@@ -41,12 +41,12 @@ def show_next(workspace: Workspace) -> None:
         lines[command] = "one exam, and the slices it took"
     lines |= {
         "keyslice status": "datasets, what runs, models",
-        "MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri "
+        "MLFLOW_DISABLE_TELEMETRY=true \\\n    mlflow server --backend-store-uri "
         "sqlite:///state/mlflow.db": "runs and curves",
         "dvc dag": "the stage graph",
         "keyslice retrain vessel": "real data, from MedMNIST",
     }
     out.print("\n[bold]Next[/bold] (after [bold]. .venv/bin/activate[/bold])")
     for command, purpose in lines.items():
-        out.print(f"  {escape(command)}  [dim]# {purpose}[/dim]", soft_wrap=True)
-    out.print(f"In a browser: {report}, with plots and contact sheets", soft_wrap=True)
+        out.print(f"  [dim]# {purpose}[/dim]\n  {escape(command)}", soft_wrap=True)
+    out.print(f"In a browser, with plots:\n  {report}", soft_wrap=True)

@@ -68,11 +68,12 @@ def version_line(result: Ingested) -> str:
 
 
 def show_refusals(workspace: Workspace, report: IngestReport) -> None:
-    """The first refusals, and where the others are."""
+    """The first refusals, and where all are listed."""
     for refusal in report.refused[:SHOWN_REFUSALS]:
         # Text: a name in brackets is no markup.
         err.print(Text(f"quarantined {refusal.file}: {refusal.reason}"), soft_wrap=True)
-    hidden = len(report.refused) - SHOWN_REFUSALS
-    if hidden > 0:
+    if report.refused:
+        hidden = len(report.refused) - SHOWN_REFUSALS
+        more = f"… and {hidden} more; " if hidden > 0 else ""
         place = workspace.quarantine(report.dataset).relative_to(workspace.root)
-        err.print(f"… and {hidden} more, all in {place}")
+        err.print(f"{more}the quarantine list is {place}", soft_wrap=True)

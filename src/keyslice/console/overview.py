@@ -129,13 +129,14 @@ def _due(
     if source == "unseen":
         return "its source cannot be seen; is a drive not mounted?"
     if source == "changed":
-        return "its source has changed; keyslice ingest or retrain takes the news in"
+        return f"its source or settings of it have changed; keyslice retrain {name} takes them in"
     if busy:
         return None
     if stale is None:
         return "what is out of date cannot be told now"
-    if stale[name]:
-        return f"{stale[name]} stages are out of date; keyslice retrain {name} runs them"
+    if number := stale[name]:
+        stages = "1 stage is" if number == 1 else f"{number} stages are"
+        return f"{stages} out of date; keyslice retrain {name} brings all up to date"
     return None
 
 

@@ -1,5 +1,6 @@
 """`keyslice predict`: probabilities of exam files, and the slices that were looked at."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,10 @@ def run(
     if as_json:
         print_json([{"file": file} | _as_dict(one) for file, one in found])
     elif predicted := [(file, one) for file, one in found if not isinstance(one, UserError)]:
-        out.print(table(f"{name} {version}", predictor.settings.classes, predicted))
+        folder = _common_folder([file for file, _ in predicted])
+        shown = [(file.removeprefix(folder), one) for file, one in predicted]
+        title = f"{name} {version}" + (f", files in {folder}" if folder else "")
+        out.print(table(title, predictor.settings.classes, shown))
         out.print("slices are numbered from 0, in the order in which the file has them")
     for fault in faults:
         err.print(Text(f"error: {fault}"), soft_wrap=True)
@@ -52,12 +56,21 @@ def run(
         sys.exit(2)
 
 
+def _common_folder(names: Sequence[str]) -> str:
+    """The folder, with its last slash, that all lie in; empty where there is none."""
+    try:
+        folder = os.path.commonpath([Path(name).parent for name in names])
+    except ValueError:  # absolute ones beside relative ones
+        return ""
+    return "" if folder == "." else f"{folder.rstrip('/')}/"
+
+
 def _as_dict(one: "Prediction | UserError") -> dict[str, Any]:
     return {"error": str(one)} if isinstance(one, UserError) else one.as_dict()
 
 
 def table(title: str, classes: Sequence[str], found: "Sequence[tuple[str, Prediction]]") -> Table:
-    """A line for each file: the path as it was given, its probabilities, its kept slices."""
+    """A line for each file: its name, its probabilities, its kept slices."""
     # Text: a name in brackets is no markup.
     shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
     shown.add_column("file", overflow="fold")
@@ -90,4 +103,8 @@ def _only_model(workspace: Workspace) -> str:
         return names[0]
     if not names:
         raise UserError("no model is registered yet", remedy="keyslice retrain DATASET")
-    raise UserError("several models are registered", rule="name one", remedy=f"--model {names[0]}")
+    raise UserError(
+        f"several models are registered: {', '.join(names)}",
+        rule="one predicts",
+        remedy=f"name it, as in --model {names[0]}",
+    )

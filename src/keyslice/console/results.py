@@ -23,6 +23,8 @@ def show_comparison(workspace: Workspace, params: Params, dataset: str) -> None:
         f"candidate [bold]{candidate['variant']}[/bold], seed {candidate['seed']}: "
         f"{candidate['reason']}"
     )
+    if candidate["warning"]:
+        out.print(f"[yellow]warning[/yellow]: {candidate['warning']}")
     out.print(f"report {folder.relative_to(workspace.root) / 'report.html'}")
 
 

@@ -24,6 +24,8 @@ class Candidate:
     macs: float
     """Multiply-accumulates per exam."""
     reason: str
+    warning: str
+    """What speaks against it in any case; empty: nothing."""
 
 
 def choose(
@@ -57,7 +59,17 @@ def choose(
         f" multiply-accumulates per exam and an AUC of"
         f" {auc[chosen].mean:.3f}. Its best run on validation is seed {seed} ({value:.3f})."
     )
-    return Candidate(chosen, seed, value, macs[chosen], reason)
+    warning = _warning(validation[chosen], seed)
+    return Candidate(chosen, seed, value, macs[chosen], reason, warning)
+
+
+def _warning(validation: Assessment, seed: int) -> str:
+    if validation.figures["classes_given"][seed] > 1:
+        return ""
+    return (
+        "This run gives every validation exam the same class: its ranking may still be of use,"
+        " its decisions are of none. More exams or more epochs may help."
+    )
 
 
 def _behind(best: Estimate, one: Estimate) -> float:

@@ -104,7 +104,15 @@ def terminal(table: pd.DataFrame, reference: str | None, candidate: str | None) 
         candidate: the chosen variant, whose row is marked; None marks none.
     """
     hits = table["hit_rate"].notna().any()
-    view = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    seeds = "one seed" if table["auc_sd"].isna().all() else "mean ± sd over seeds"
+    view = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        padding=(0, 1),
+        caption=f"test exams, {seeds}; intervals are in the report",
+        caption_justify="left",
+    )
     view.add_column("variant", overflow="fold")
     for heading in ("AUC", "bal. acc."):
         view.add_column(heading, justify="right", no_wrap=True)

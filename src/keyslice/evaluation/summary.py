@@ -23,7 +23,8 @@ class Assessment:
     estimates: dict[str, Estimate]
     """The metrics that have intervals."""
     figures: pd.DataFrame
-    """Index seed; calibration error, cost, and hits on informative frames."""
+    """Index seed; calibration error, cost, hits on informative frames, and `classes_given`: to how
+    many classes any exam was assigned."""
 
 
 def split_counts(found: Predicted, split: str, settings: Evaluate) -> Array:
@@ -38,6 +39,7 @@ def assess(table: pd.DataFrame, split: str, counts: Array, bins: int) -> Assessm
     calibration = estimate(partial(calibration_error, bins=bins), found, once(len(found.labels)))
     figures = attended(table[table["split"] == split])
     figures.insert(0, "calibration_error", calibration.by_seed)
+    figures["classes_given"] = [len(np.unique(p.argmax(1))) for p in found.probabilities]
     return Assessment(
         {name: estimate(metric, found, counts) for name, metric in METRICS.items()}, figures
     )

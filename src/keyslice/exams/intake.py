@@ -15,7 +15,9 @@ from keyslice.exams.stored import Stored
 Row = dict[str, Any]
 """A row of the manifest, by column."""
 
-WAY_OUT = "decide which is right, mend the table, and remove the lines of this exam from this list"
+WAY_OUT = (
+    "decide which is right, mend the table, and remove this exam's lines from the quarantine list"
+)
 
 
 class Intake:
@@ -137,15 +139,17 @@ class Intake:
 
     def _refuse_exam(self, exam: str, kind: str) -> None:
         """Refuse all that claim the exam, the one accepted earlier included."""
-        reason = f"{CONFLICTS[kind]}; {WAY_OUT}"
+        names = [listing.name for listing, _ in self._claims[exam]]
         for listing, _ in self._claims[exam]:
-            self._refuse(listing.name, reason, kind, exam)
             del self.files[listing.stamp]
         earlier = self._before.get(exam)
         claimed = {patient for _, patient in self._claims[exam]}
         if earlier and earlier["patient"] not in claimed | {UNKNOWN}:
-            name = f"exam {exam} of batch {earlier['batch']}"
-            self._refuse(name, reason, kind, exam)
+            names.append(f"exam {exam} of batch {earlier['batch']}")
+        for name in names:
+            others = ", ".join(other for other in names if other != name)
+            also = f" (also {others})" if others else ""
+            self._refuse(name, f"{CONFLICTS[kind]}{also}; {WAY_OUT}", kind, exam)
 
     def _refuse(self, file: str, reason: str, kind: str, exam: str = "") -> None:
         self.refused.append(Refusal(file, reason, kind, self._today, exam))

@@ -34,16 +34,15 @@ def read(path: Path, slice_axis: str | int = "auto") -> Exam:
         raise
     except Exception as error:  # whatever a damaged file makes a library do
         raise UnreadableError(
-            f"damaged, truncated or not really {form}: {_reason(error, path)}"
+            f"damaged, truncated or not really {form}{_reason(error, path)}"
         ) from None
 
 
 def _reason(error: Exception, path: Path) -> str:
-    """A library's message in short, without the path it may quote, which may name a person."""
+    """A library's message in short; none where it quotes the path, which may name a person."""
     if isinstance(error, MemoryError):
-        return "it asks for more memory than there is"
+        return ": it asks for more memory than there is"
     text = " ".join((getattr(error, "strerror", None) or str(error)).split())
-    kind = type(error).__name__
     if not text or "/" in text or "\\" in text or path.name in text:
-        return kind
-    return f"{kind}: {text}"[:120]
+        return ""
+    return f": {type(error).__name__}: {text}"[:120]

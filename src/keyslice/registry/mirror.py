@@ -140,7 +140,7 @@ class Mirror:
         candidate = _json(folder / "candidate.json")
         proposed = f"{candidate['variant']}/{candidate['seed']}"
         self._tag(parent, links | {tags.COMMIT: run_commit, tags.CANDIDATE: proposed})
-        self.client.set_tag(parent, "mlflow.note.content", _note(folder, candidate["reason"]))
+        self.client.set_tag(parent, "mlflow.note.content", _note(folder, described(candidate)))
         self.client.set_tag(parent, tags.LOCK, lock_hash)
         self.client.set_terminated(parent, "FINISHED")
         return parent
@@ -251,6 +251,11 @@ class Mirror:
 
     def _search(self, text: str) -> "list[Run]":
         return list(self.client.search_runs([self.experiment], text, max_results=1000))
+
+
+def described(candidate: Mapping[str, Any]) -> str:
+    """Why this candidate, and what speaks against it; `candidate` is candidate.json."""
+    return f"{candidate['reason']} {candidate['warning']}".strip()
 
 
 def _note(comparison: Path, reason: str) -> str:

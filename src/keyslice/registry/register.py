@@ -13,7 +13,7 @@ from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.registry import loader, package, tags
-from keyslice.registry.mirror import Mirror
+from keyslice.registry.mirror import Mirror, described
 from keyslice.registry.origin import prepared_manifest
 from keyslice.registry.owner import CHALLENGER, is_own, refuse_anothers
 
@@ -96,7 +96,7 @@ def register(
         source=f"{client.get_run(parent_run_id).info.artifact_uri}/{place}",
         run_id=parent_run_id,
         tags=provenance | runs | figures | own,
-        description=candidate["reason"],
+        description=described(candidate),
     )
     client.set_registered_model_alias(dataset, CHALLENGER, made.version)
     return client.get_model_version(dataset, made.version)
