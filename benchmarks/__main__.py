@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import inference, training
+from benchmarks import inference, ingestion, training
 from keyslice.files import write_text
 
 TABLES = {
@@ -29,6 +29,13 @@ TABLES = {
         "arithmetic in a bare torch loop, one thread, batches of 16 exams of 28 × 28×28.",
         ["variant", "time / bare", "ms per step", "bare"],
         training.measure,
+    ),
+    "Ingestion": (
+        "Reading exams, checking, hashing and storing them, in as many processes as there are "
+        "cores, against bare decoding by the library of the format: in as many processes, and in "
+        "one. 8 exams of 32 × 256×256 to a format.",
+        ["source", "time / bare", "time / bare in one process", "stored / source"],
+        ingestion.measure,
     ),
 }
 

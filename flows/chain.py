@@ -89,6 +89,7 @@ def _chain(root: str, dataset: str) -> Retrained:
     parent = tasks.begin(root, dataset, current=not stale)
     finished = [variant for variant in params.variants if variant not in variants]
     with publish.abandoned_on_error(lambda: tasks.abandon(root, dataset, parent, finished)):
+        drift = tasks.drift(root, dataset, taken.version, parent)
         failures = _variants(root, dataset, variants, parent)
         finished += [variant for variant in variants if variant not in failures]
         if failures:
@@ -101,7 +102,8 @@ def _chain(root: str, dataset: str) -> Retrained:
     number = tasks.register(root, dataset, run_id)
     comparison = (workspace.comparison(dataset) / "comparison.md").read_text(encoding="utf-8")
     create_markdown_artifact(
-        f"{comparison}\nIngested: {taken.account or 'nothing new'}.\n",
+        f"{comparison}\nIngested: {taken.account or 'nothing new'}.\n"
+        f"\nDrift: {drift or 'no earlier model to compare with'}.\n",
         key=f"comparison-{dataset.replace('_', '-')}",
         description=f"{dataset}, dataset version {taken.version}, model version {number}",
     )

@@ -23,8 +23,10 @@ LATENCY = (sys.executable, "-m", "keyslice.cli", "stage", "latency")
 
 COUNTED = {
     "accepted": "new",
-    "quarantined": "quarantined",
+    "waiting": "waiting for a label",
     "left_out": "left out (class too rare)",
+    "quarantined": "quarantined",
+    "arriving": "still arriving",
     "relabelled": "relabelled",
     "removed": "removed",
 }
@@ -38,7 +40,7 @@ class Taken:
     version: str
     """Of the dataset."""
     account: str
-    """Numbers of exams, in words, without a file's name."""
+    """Numbers of files, in words, without a file's name."""
 
 
 def worth_retrying(task: Any, run: Any, state: Any) -> bool:
@@ -145,6 +147,27 @@ def begin(root: str, dataset: str, *, current: bool) -> str:
     workspace, params = opened(root)
     lock_hash = versioning.lock_hash(workspace, dataset, params.variants) if current else None
     return Mirror(workspace, dataset).begin(lock_hash)
+
+
+@task(task_run_name="drift of {dataset}", tags=["mlflow"], **_RETRIES)
+def drift(root: str, dataset: str, version: str, parent: str) -> str:
+    """How the exams of a version differ from those that the last model knows, in a sentence.
+
+    The page is written to state/drift and shown with the retraining's run; empty: no model yet.
+    """
+    from keyslice.registry import drift
+
+    workspace = Workspace(Path(root))
+    with step(f"drift of {dataset}") as shown:
+        found = drift.find(workspace, dataset, version)
+        if found is None:
+            shown.outcome = "no model yet"
+            return ""
+        drift.keep(workspace, found)
+        drift.log(workspace, parent, found)
+        shown.outcome = f"{len(found.drift.shifted)} shifted"
+        shown.detail = found.drift.sentence
+        return found.drift.sentence
 
 
 @task(task_run_name="train {variant} on {dataset}", tags=["stage", "train"], **_RETRIES)

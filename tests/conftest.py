@@ -5,14 +5,15 @@ import io
 import os
 import signal
 import sqlite3
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
+from pebble import ProcessPool
 
 # Examples are the same in every run, and a slow machine is no failure.
 settings.register_profile("keyslice", deadline=None, derandomize=True)
@@ -30,11 +31,13 @@ from keyslice.config import (  # noqa: E402
     SAMPLER_SETTINGS,
     Backbone,
     Evaluate,
+    Limits,
     Model,
     Prepare,
     StageSettings,
     Train,
 )
+from keyslice.exams.workers import Workers  # noqa: E402
 
 TINY_BACKBONE = "test_resnet"  # timm's smallest: a whole network in half a megabyte
 
@@ -100,13 +103,31 @@ def _contents(path: Path) -> bytes:
     if raw.startswith(b"PAR1"):
         table = pq.read_table(io.BytesIO(raw))
         return repr((table.to_pylist(), table.schema.metadata)).encode()
-    if raw.startswith(b"PK\3\4") and path.suffix in {".npz", ""}:  # DVC's cache has no endings
-        with np.load(io.BytesIO(raw)) as arrays:
-            return b"".join(
-                str(a).encode() if a.dtype.kind == "U" else name.encode() + a.tobytes()
-                for name, a in arrays.items()
-            )
+    if raw.startswith(b"PK\3\4"):
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            return raw + b"".join(map(archive.read, archive.namelist()))
     return gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+
+
+_POOL = Workers.pool
+
+
+@pytest.fixture(scope="session")
+def _reader() -> Iterator[ProcessPool]:
+    with Workers(Limits(), count=1) as workers:
+        yield _POOL(workers)
+
+
+@pytest.fixture(autouse=True)
+def _one_reader_for_all(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exams are read in another process, as ever, but it is not started anew for each test."""
+    if request.node.path.name in {"test_workers.py", "test_fuzz.py"}:
+        return
+
+    def pool(self: Workers) -> ProcessPool:
+        return request.getfixturevalue("_reader")
+
+    monkeypatch.setattr(Workers, "pool", pool)
 
 
 @pytest.fixture

@@ -198,7 +198,8 @@ def test_predict_and_mlflow_give_the_same_numbers(workspace):
 
 def test_a_stored_prediction_can_be_repeated_from_the_file(workspace):
     from keyslice.exams.exam import exam_id
-    from keyslice.exams.readers import read
+    from keyslice.exams.opening import open_exam
+    from keyslice.exams.source import Reading
 
     told = json.loads((workspace / "data" / "comparisons" / "scans" / "candidate.json").read_text())
     stored = pd.read_parquet(
@@ -206,7 +207,7 @@ def test_a_stored_prediction_can_be_repeated_from_the_file(workspace):
     )
     stored = stored[stored["seed"] == told["seed"]].set_index("exam_id")
     for file in sorted((workspace / "data" / "inbox" / "scans").glob("*.nii.gz")):
-        exam = exam_id(read(file).frames)
+        exam = exam_id(open_exam(file, Reading()).frames)
         if exam in stored.index:
             [again] = json.loads(_keyslice(workspace, "predict", "--json", str(file)).stdout)
             expected = stored.loc[exam, "probabilities"][1]

@@ -1,4 +1,5 @@
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyslice import prepared
-from keyslice.config import Prepare
+from keyslice.config import Intensity, Prepare
 from keyslice.errors import UserError
 from keyslice.exams import manifest
-from keyslice.exams.exam import Exam, exam_id, exam_path, save
+from keyslice.exams.container import save
+from keyslice.exams.exam import Exam, exam_id, exam_path
 from keyslice.prepared import PreparedStore, pad, prepare_frames, thinned
 from keyslice.stages import prepare
 from keyslice.stages.prepare import write_store
@@ -48,7 +50,15 @@ class Dataset:
                 "source_format": "nifti",
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
                 "label_source": "test",
+                "labeller": "unknown",
                 "informative": informative,
+                "facts": "{}",
+                "difference_hash": "0" * 48,
+                "constant_frames": 0,
+                "intensity_mean": float(frames.mean()),
+                "intensity_sd": float(frames.std()),
+                "intensity_low": float(frames.min()),
+                "intensity_high": float(frames.max()),
             }
         )
         return exam
@@ -117,11 +127,80 @@ def test_shrinking_averages_and_does_not_pick_single_pixels():
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
 def test_percentiles_become_0_and_255_and_are_recorded(dtype):
     frames = np.arange(-1000, 1048, dtype=dtype).reshape(32, 8, 8)
-    settings = Prepare(image_size=8, intensity_percentiles=(10.0, 90.0))
+    settings = Prepare(image_size=8, intensity=Intensity(percentiles=(10.0, 90.0)))
     prepared, scaling = prepare_frames(frames, settings)
     assert scaling == pytest.approx((np.percentile(frames, 10), np.percentile(frames, 90)))
     expected = 255 * np.clip((frames - scaling.low) / (scaling.high - scaling.low), 0, 1)
     assert np.abs(prepared - expected).max() <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_a_window_of_ct_ends_half_its_width_from_its_centre(dtype):
+    """LINEAR_EXACT by hand: c = 40, w = 400 reaches from −160 to 240."""
+    frames = np.zeros((1, 8, 8), dtype)
+    frames[0, 0, :6] = [-1000, -160, -60, 40, 240, 3000]
+    settings = Prepare(image_size=8, intensity=Intensity(window=(40, 400)))
+    prepared, scaling = prepare_frames(frames, settings)
+    assert scaling == (-160, 240)
+    assert prepared[0, 0, :6].tolist() == [0, 0, 64, 128, 255, 255]
+
+
+def test_under_a_window_equal_samples_of_any_two_exams_become_equal():
+    settings = Prepare(image_size=8, intensity=Intensity.model_validate({"window": "liver"}))
+    one, other = np.full((1, 8, 8), 60, np.int16), np.full((1, 8, 8), 60, np.int16)
+    other[0, 0] = 2000
+    assert (
+        prepare_frames(one, settings)[0][0, 1] == prepare_frames(other, settings)[0][0, 1]
+    ).all()
+    assert prepare_frames(one, settings)[0][0, 1, 0] == 178  # (60 + 45) / 150 · 255
+
+
+def test_a_range_becomes_0_and_255():
+    frames = np.arange(-32, 32, dtype=np.int16).reshape(1, 8, 8)
+    settings = Prepare(image_size=8, intensity=Intensity(range=(-10, 20)))
+    prepared, scaling = prepare_frames(frames, settings)
+    assert scaling == (-10, 20)
+    assert (prepared[frames <= -10] == 0).all()
+    assert (prepared[frames >= 20] == 255).all()
+    assert prepared[frames == 5] == 128
+
+
+@pytest.mark.parametrize("given", [{"window": "lung"}, {"range": [0, 100]}])
+def test_a_window_or_range_is_not_silently_dropped_for_an_8_bit_exam(given):
+    settings = Prepare(image_size=8, intensity=Intensity.model_validate(given))
+    with pytest.raises(UserError, match=r"samples have 8 bits.*eight_bit: keep .*eight_bit: map"):
+        prepare_frames(_random(0, 2, 8, 8), settings)
+
+
+def test_an_8_bit_exam_is_kept_or_mapped_as_the_setting_says():
+    frames = np.arange(128, dtype=np.uint8).reshape(2, 8, 8)
+    kept = Intensity(range=(0, 100), eight_bit="keep")
+    mapped = Intensity(range=(0, 100), eight_bit="map")
+    by_percentiles = Intensity(percentiles=(0, 100), eight_bit="map")
+    found = [
+        prepare_frames(frames, Prepare(image_size=8, intensity=intensity))
+        for intensity in (kept, mapped, by_percentiles)
+    ]
+    assert [scaling for _, scaling in found] == [(0, 255), (0, 100), (0, 127)]
+    assert (found[0][0] == frames).all()
+    assert [int(prepared[0, 6, 2]) for prepared, _ in found] == [50, 128, 100]
+
+
+def test_8_bit_exams_are_refused_before_any_exam_is_prepared(dataset):
+    dataset.add(np.arange(64, dtype=np.int16).reshape(1, 8, 8))
+    dataset.add(_random(0, 3, 8, 8))
+    with pytest.raises(UserError, match="samples have 8 bits"):
+        dataset.write(Prepare(image_size=8, intensity=Intensity(window=(40, 400))))
+    assert not dataset.out.exists()
+
+
+def test_the_window_is_recorded_in_the_store_and_for_each_exam(dataset):
+    dataset.add(np.arange(64, dtype=np.int16).reshape(1, 8, 8))
+    store = dataset.write(Prepare(image_size=8, intensity=Intensity(window=(40, 400))))
+    assert store.settings.intensity == Intensity(window=(40, 400))
+    (record,) = dataset.out.glob("0001-*.json")
+    (scaling,) = json.loads(record.read_text()).values()
+    assert (scaling["low"], scaling["high"]) == (-160, 240)
 
 
 def test_the_scaling_does_not_depend_on_thinning():
@@ -330,7 +409,7 @@ def test_a_store_of_another_format_is_refused(dataset):
     dataset.add(_random(0, 3, 8, 8))
     dataset.write()
     about = dataset.out / "store.json"
-    about.write_text(about.read_text().replace('"format": 1', '"format": 0'))
+    about.write_text(about.read_text().replace('"format": 2', '"format": 0'))
     with pytest.raises(UserError, match=r"has format 0.*dvc repro -f prepare@prepared"):
         PreparedStore.open(dataset.out)
 
@@ -354,7 +433,7 @@ def test_a_damaged_store_is_refused_and_preparing_again_mends_it(dataset, patter
     assert dataset.files() == whole
 
 
-@pytest.mark.parametrize("about", ["[]", "{}", '{"format": 1}', '{"format": 1, "settings": 1}'])
+@pytest.mark.parametrize("about", ["[]", "{}", '{"format": 2}', '{"format": 2, "settings": 1}'])
 def test_a_store_that_tells_something_else_is_refused(dataset, about):
     dataset.add(_random(0, 3, 8, 8))
     dataset.write()

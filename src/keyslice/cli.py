@@ -95,6 +95,42 @@ def ingest(dataset: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("dataset")
+@json_option
+def check(dataset: str, as_json: bool) -> None:
+    """Check a dataset: stored exams, splits, classes, odd ones.
+
+    Reads every stored byte of DATASET, and tells what is wrong and what is worth a look. Exit code
+    1 where something is wrong.
+    """
+    from keyslice.console import checking
+
+    if not checking.run(*_workspace(), dataset, as_json=as_json):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--retry", is_flag=True, help="Ingest again, also what could not be read before.")
+@click.option(
+    "--decided",
+    multiple=True,
+    metavar="FILE",
+    help="Ingest again, the conflict about FILE's exam being settled in the table of labels; may "
+    "be repeated.",
+)
+@json_option
+def quarantine(dataset: str, retry: bool, decided: Sequence[str], as_json: bool) -> None:
+    """Show which files of a dataset were refused, and why.
+
+    Lists what waits in quarantine of DATASET, what each kind means, and the way out.
+    """
+    from keyslice.console import quarantining
+
+    quarantining.run(*_workspace(), dataset, retry=retry, decided=tuple(decided), as_json=as_json)
+
+
+@main.command()
 @click.argument("datasets", nargs=-1, metavar="[DATASET]...")
 @parallel_option
 @click.option("--force", is_flag=True, help="Run the flow even if nothing is new.")
@@ -146,6 +182,26 @@ def status(as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("dataset")
+@click.option(
+    "--against",
+    metavar="V",
+    help="Model version that knows the reference: a number or an @alias.  "
+    "[default: @champion, else the last model of another dataset version]",
+)
+@json_option
+def drift(dataset: str, against: str | None, as_json: bool) -> None:
+    """Show how new exams differ from those a model knows.
+
+    Lengths, geometry, intensities, acquisition facts, labels and sites are compared, each patient
+    counting once, with effect sizes and p-values corrected for their number.
+    """
+    from keyslice.console import drift
+
+    drift.run(*_workspace(), dataset, against=against, as_json=as_json)
+
+
+@main.command()
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
@@ -169,6 +225,51 @@ def predict(files: Sequence[Path], name: str | None, version: str, as_json: bool
 
     workspace, _ = _workspace()
     prediction.run(workspace, files, name=name, version=version, as_json=as_json)
+
+
+@main.command()
+@click.argument("exam")
+@click.option(
+    "--model",
+    "name",
+    metavar="NAME",
+    help="Registered model.  [default: that of the exam's dataset; of a file, the only one]",
+)
+@click.option(
+    "--version",
+    metavar="V",
+    default="@challenger",
+    show_default=True,
+    help="Its version: a number or an @alias.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Picture to write.  [default: named after the exam, in the current folder]",
+)
+@click.option("--force", is_flag=True, help="Replace a picture that is there.")
+@json_option
+def show(
+    exam: str, name: str | None, version: str, output: Path | None, force: bool, as_json: bool
+) -> None:
+    """Draw an exam, with the slices that a model looked at marked.
+
+    EXAM is the id of an ingested exam, or its first digits (6 or more), or the path of an exam that
+    ingest reads. The picture shows the frames as the model sees them, which it kept and how much
+    each weighed, and its probabilities; no patient and no file name.
+    """
+    from keyslice.console import showing
+
+    showing.run(
+        *_workspace(),
+        exam,
+        name=name,
+        version=version,
+        output=output,
+        force=force,
+        as_json=as_json,
+    )
 
 
 @main.command()

@@ -15,7 +15,7 @@ def beside(target: Path, *, mode: int = 0o666) -> Iterator[Path]:
     `mode` is what others may do with it, less what the umask forbids.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = _hidden(target, target.suffix)
+    part = hidden(target, target.suffix)
     part.touch(mode, exist_ok=False)
     try:
         yield part
@@ -40,7 +40,7 @@ def folder_beside(target: Path) -> Iterator[Path]:
     A kill at the wrong moment may leave no target, but never a part of one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part, old = _hidden(target), _hidden(target)
+    part, old = hidden(target), hidden(target)
     part.mkdir()
     try:
         yield part
@@ -58,7 +58,7 @@ def folder_beside(target: Path) -> Iterator[Path]:
         raise
 
 
-def _hidden(target: Path, suffix: str = "") -> Path:
+def hidden(target: Path, suffix: str = "") -> Path:
     """A name of its own in the target's folder, which readers of the folder pass over."""
     return target.with_name(f".{target.stem}-{secrets.token_hex(4)}{suffix}")
 

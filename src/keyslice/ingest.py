@@ -19,7 +19,12 @@ class Ingested:
 
 
 def ingest_dataset(
-    workspace: Workspace, params: Params, name: str, *, progress: Progress | None = None
+    workspace: Workspace,
+    params: Params,
+    name: str,
+    *,
+    progress: Progress | None = None,
+    retry: bool = False,
 ) -> Ingested:
     """Make or extend a dataset and give it a version.
 
@@ -27,7 +32,8 @@ def ingest_dataset(
         workspace: that holds it.
         params: its settings.
         name: under `datasets`.
-        progress: told of each file, for a progress bar.
+        progress: told of each exam, for a progress bar.
+        retry: read files again that could not be read before.
 
     Raises:
         UserError: the dataset is not configured, or its source breaks a rule.
@@ -43,5 +49,7 @@ def ingest_dataset(
             version = versioning.record_version(workspace, name)
             history.keep(workspace, name, version)
 
-        report = ingest(workspace, name, dataset, progress=progress, make_version=make_version)
+        report = ingest(
+            workspace, name, dataset, progress=progress, make_version=make_version, retry=retry
+        )
     return Ingested(report, version, previous)

@@ -19,11 +19,11 @@ import pyarrow
 import pyarrow.parquet as pq
 from PIL import Image
 
-from keyslice.config import Prepare
+from keyslice.config import Intensity, Prepare
 from keyslice.errors import UserError
 from keyslice.exams.manifest import to_pandas
 
-FORMAT = 1
+FORMAT = 2
 EMPTY = 0
 """Value of every sample of a padded frame."""
 COPIED = ("exam_id", "patient", "label", "split", "batch")
@@ -61,21 +61,22 @@ def thinned(count: int, most: int | None) -> np.ndarray:
 def prepare_frames(frames: np.ndarray, settings: Prepare) -> tuple[np.ndarray, Scaling]:
     """Scale to 8 bits, thin and resize.
 
-    8-bit samples stay as they are. Others are mapped from the exam's own intensity percentiles,
-    taken over all its frames. Frames become squares; shrinking averages (a triangle filter as
-    wide as the step), so that nothing is aliased. A frame that has the size is not touched.
+    Frames become squares; shrinking averages (a triangle filter as wide as the step), so that
+    nothing is aliased. A frame that has the size is not touched.
 
     Args:
         frames: (T, H, W) or (T, H, W, 3); uint8, int16 or float32.
-        settings: image size, percentiles, most frames.
+        settings: image size, intensity, most frames.
 
     Returns:
         uint8 frames (T', S, S) or (T', S, S, 3), and the scaling.
+
+    Raises:
+        UserError: see `scaling_of`.
     """
-    scaling = _scaling(frames, settings)
-    kept = frames[thinned(len(frames), settings.max_frames)]
+    scaling = scaling_of(frames, settings.intensity)
+    pixels = eight_bit(frames[thinned(len(frames), settings.max_frames)], scaling)
     side = settings.image_size
-    pixels = _eight_bit(kept, scaling)
     if pixels.shape[1:3] != (side, side):
         resized = [
             Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR)
@@ -85,17 +86,50 @@ def prepare_frames(frames: np.ndarray, settings: Prepare) -> tuple[np.ndarray, S
     return pixels, scaling
 
 
-def _scaling(frames: np.ndarray, settings: Prepare) -> Scaling:
-    if frames.dtype == np.uint8:
+def scaling_of(frames: np.ndarray, intensity: Intensity) -> Scaling:
+    """The scaling of an exam, from all its frames (T, H, W) or (T, H, W, 3).
+
+    Percentiles are the exam's own. A window (c, w) is DICOM's VOI LUT function LINEAR_EXACT (PS3.3
+    C.11.2.1.3.2): c − w/2 becomes 0, c + w/2 becomes 255. LINEAR would put 255 at c + w/2 − 1.
+
+    Raises:
+        UserError: 8-bit samples, and the settings do not say what becomes of them.
+    """
+    check_eight_bit(frames.dtype.name, intensity)
+    if frames.dtype == np.uint8 and intensity.eight_bit != "map":
         return Scaling(0.0, 255.0)
-    low, high = np.percentile(frames, settings.intensity_percentiles)
+    if intensity.window is not None:
+        centre, width = intensity.window
+        return Scaling(centre - width / 2, centre + width / 2)
+    if intensity.range is not None:
+        return Scaling(*intensity.range)
+    assert intensity.percentiles is not None
+    low, high = np.percentile(frames, intensity.percentiles)
     if low == high:  # nearly all samples are one value; what differs must not vanish
         low, high = frames.min(), frames.max()
     return Scaling(float(low), float(high))
 
 
-def _eight_bit(frames: np.ndarray, scaling: Scaling) -> np.ndarray:
-    if frames.dtype == np.uint8:
+def check_eight_bit(dtype: str, intensity: Intensity) -> None:
+    """Whether the settings say what becomes of an exam whose samples have this type.
+
+    Raises:
+        UserError: 8-bit samples under a window or range, and `eight_bit` is not set.
+    """
+    if dtype != "uint8" or intensity.percentiles is not None or intensity.eight_bit is not None:
+        return
+    raise UserError(
+        f"the samples have 8 bits, {intensity.kind} is set",
+        where="prepare.intensity",
+        rule="8-bit samples are grey levels, seldom Hounsfield units, so neither is guessed",
+        remedy="add eight_bit: keep (as they are) or eight_bit: map (by it, too), or set it for "
+        "other datasets only, under datasets.NAME.prepare",
+    )
+
+
+def eight_bit(frames: np.ndarray, scaling: Scaling) -> np.ndarray:
+    """The frames, or some of an exam's, as uint8 of the same shape."""
+    if frames.dtype == np.uint8 and scaling == (0, 255):
         return frames
     span = (scaling.high - scaling.low) or 1.0
     share = (frames.astype(np.float64) - scaling.low) / span

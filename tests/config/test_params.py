@@ -100,7 +100,31 @@ def test_every_setting_that_ships_is_the_default_or_an_override():
             "datasets.adrenal.compare.candidates: no variant may become the candidate",
         ),
         ("compare.candidates", ["unifom"], "unknown variant 'unifom'; did you mean 'uniform'?"),
-        ("prepare.intensity_percentiles", [9, 1], "the lower percentile must be below the upper"),
+        ("prepare.intensity", {"percentiles": [9, 1]}, "the lower percentile must be below the"),
+        ("prepare.intensity", {"range": [5, 5]}, "the lower value must be below the upper one"),
+        (
+            "prepare.intensity",
+            {"window": [40, 0]},
+            "prepare.intensity.window.1: 0: Input should be",
+        ),
+        ("prepare.intensity", {"window": "bon"}, "no window has this name; did you mean 'bone'?"),
+        ("prepare.intensity", {"windw": "bone"}, "unknown key 'windw'; did you mean 'window'?"),
+        ("prepare.intensity", {"eight_bit": "map"}, "exactly one of percentiles, window, range"),
+        (
+            "prepare.intensity",
+            {"range": [0, 1], "window": "bone"},
+            "exactly one of percentiles, window, range is given, got window, range",
+        ),
+        (
+            "datasets.adrenal.prepare",
+            {"intensity": {"window": "bon"}},
+            "datasets.adrenal.prepare.intensity.window: 'bon': no window has this name",
+        ),
+        (
+            "prepare.intensity_percentiles",
+            [1, 99],
+            "intensity_percentiles has become intensity; write intensity: {percentiles: [1, 99]}",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_rule(complaint, key, value, said):
@@ -151,6 +175,20 @@ def test_a_variant_overrides_a_dataset_which_overrides_the_section(values):
     assert params.stage("adrenal", "full").train.epochs == 22
     assert params.stage("adrenal", "das").train.epochs == 33
     assert params.stage("adrenal", "das").train.patience == 2
+
+
+def test_a_datasets_intensity_takes_the_place_of_the_whole_section_wide_one(values):
+    values["datasets"]["adrenal"]["prepare"] = {"intensity": {"window": [40, 400]}}
+    params = Params.model_validate(values)
+    assert params.prepare_settings("adrenal").intensity.window == (40, 400)
+    assert params.prepare_settings("adrenal").intensity.percentiles is None
+    assert params.prepare_settings("vessel").intensity.percentiles == (0.5, 99.5)
+
+
+def test_a_named_window_is_recorded_by_its_numbers(values):
+    values["prepare"]["intensity"] = {"window": "lung"}
+    stage = Params.model_validate(values).stage("adrenal", "das")
+    assert stage.model_dump(mode="json")["prepare"]["intensity"] == {"window": [-600, 1500]}
 
 
 def test_stage_settings_survive_json(values):

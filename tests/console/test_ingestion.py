@@ -12,7 +12,7 @@ from keyslice.ingest import Ingested
 def report(**counts: Any) -> IngestReport:
     """With these counts, all others zero."""
     names = [field.name for field in fields(IngestReport) if field.type is int]
-    about = {"dataset": "ward", "batch": None, "manifest_sha256": "", "refused": ()}
+    about = {"dataset": "ward", "batch": None, "manifest_sha256": "", "refused": (), "waits": ()}
     values: dict[str, Any] = {**dict.fromkeys(names, 0), **about, **counts}
     return IngestReport(**values)
 
@@ -24,7 +24,7 @@ def test_names_in_brackets_are_shown_as_they_are(tmp_path: Path, capsys) -> None
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         *[f"quarantined {name}: why [not]" for name in names],
-        "the quarantine list is data/quarantine/ward.csv",
+        "the quarantine list is data/quarantine/ward.csv; see keyslice quarantine ward",
     ]
 
 
@@ -34,8 +34,36 @@ def test_changed_labels_and_exams_that_left_are_told(tmp_path: Path, capsys, mon
     monkeypatch.setattr(ingestion, "ingest_dataset", lambda *_, **__: done)
     ingestion.run(Workspace(tmp_path), None, "ward", as_json=False)  # type: ignore[arg-type]
     shown = capsys.readouterr().out
-    assert "240 found = 240 already there\n50 of those already there have another label" in shown
-    assert "\n2 that were in the dataset are in it no longer\n" in shown
+    assert "240 files found = 240 accepted\n50 exams have another label now\n" in shown
+    assert "\n2 exams that were in the dataset are in it no longer\n" in shown
+
+
+def test_the_account_adds_up_in_words() -> None:
+    told = ingestion.account(
+        report(
+            found=21,
+            accepted=2,
+            present=3,
+            waiting=1,
+            left_out=3,
+            duplicates=4,
+            quarantined=5,
+            arriving=1,
+            skipped=2,
+        )
+    )
+    assert told == (
+        "21 files found = 5 accepted (2 new) + 4 waiting + 4 duplicate + 5 quarantined + "
+        "1 still arriving + 2 skipped"
+    )
+
+
+def test_exams_that_wait_are_told_with_what_for(capsys) -> None:
+    waits = tuple((f"{n}[x].nii", "its label is empty") for n in range(12))
+    ingestion.show_waits(report(found=12, waiting=12, waits=waits))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "waiting 0[x].nii: its label is empty"
+    assert lines[-1] == "… and 2 more wait"
 
 
 def test_what_did_not_happen_is_not_told() -> None:

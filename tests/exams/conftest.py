@@ -1,6 +1,7 @@
 """Small sources of real files."""
 
 import csv
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from keyslice.config import FolderDataset, Split, Workspace
+from keyslice.exams.source import SourceFile, file_state
 
 COLUMNS = ("file", "patient_id", "label")
 
@@ -25,7 +27,9 @@ def workspace(tmp_path: Path) -> Workspace:
 def dataset() -> FolderDataset:
     """With six patients of a class, each split has two: losing one leaves no split without."""
     shares = Split(train=0.34, validation=0.33, test=0.33)
-    return FolderDataset(source="folder", classes=("no", "yes"), identifiers="public", split=shares)
+    return FolderDataset(
+        source="folder", classes=("no", "yes"), identifiers="public", split=shares, settle=0
+    )
 
 
 @pytest.fixture
@@ -72,3 +76,29 @@ def ward(
         write_exam(name, seed)
     write_table(rows)
     return rows
+
+
+@pytest.fixture
+def source_file() -> Callable[[Path], SourceFile]:
+    """`source_file(path)`: a file on the disk, as a source offers it."""
+
+    def describe(path: Path) -> SourceFile:
+        size, time = file_state(path.stat())
+        return SourceFile(path.name, path, size, time)
+
+    return describe
+
+
+@pytest.fixture
+def member_file(source_file: Callable[[Path], SourceFile]) -> Callable[[Path], SourceFile]:
+    """`member_file(path)`: the same file as the only member of a zip archive beside it."""
+
+    def describe(path: Path) -> SourceFile:
+        archive = path.with_name(f"{path.name}.zip")
+        with zipfile.ZipFile(archive, "w") as zipped:
+            zipped.write(path, path.name)
+        outside = source_file(archive)
+        name = f"{archive.name}/{path.name}"
+        return SourceFile(name, archive, path.stat().st_size, outside.time, path.name)
+
+    return describe

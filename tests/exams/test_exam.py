@@ -1,13 +1,10 @@
-import zipfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from keyslice.exams.exam import Exam, exam_id, from_other_end, load, save
+from keyslice.exams.exam import Exam, exam_id, from_other_end
 
 frames = st.sampled_from(["uint8", "int16", "float32"]).flatmap(
     lambda dtype: arrays(
@@ -38,32 +35,6 @@ def test_shape_and_dtype_are_part_of_the_id():
     assert len({exam_id(samples) for samples in [zeros, *others]}) == 4
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
-def test_saving_and_loading_gives_the_exam_back(tmp_path: Path, dtype: str):
-    samples = np.arange(2 * 3 * 4 * 3).reshape(2, 3, 4, 3).astype(dtype)
-    exam = Exam(samples, (5.0, 1.0, 0.5), None, {"orientation": "LPS", "slice_axis": 2})
-    save(exam, tmp_path / "e.npz")
-    back = load(tmp_path / "e.npz")
-    assert back.frames.dtype == dtype
-    assert (back.frames == samples).all()
-    assert (back.spacing, back.frame_time, back.facts) == (exam.spacing, None, exam.facts)
-
-
-def test_the_same_exam_gives_the_same_bytes_at_any_time(tmp_path: Path):
-    exam = Exam(np.zeros((2, 3, 4), np.uint8), frame_time=40.0)
-    save(exam, tmp_path / "a.npz")
-    save(exam, tmp_path / "b.npz")
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
-        assert {entry.date_time[0] for entry in archive.infolist()} == {1980}
-
-
-def test_an_object_array_is_not_loaded(tmp_path: Path):
-    np.savez(tmp_path / "e.npz", frames=np.array([{}], dtype=object), facts="{}")
-    with pytest.raises(ValueError, match="allow_pickle"):
-        load(tmp_path / "e.npz")
-
-
 @pytest.mark.parametrize(
     ("samples", "rule"),
     [
@@ -88,14 +59,6 @@ def test_a_spacing_or_time_that_is_none_is_refused(value):
         Exam(samples, spacing=(1.0, value, 1.0))
 
 
-def test_a_stored_measure_that_is_none_is_not_known(tmp_path: Path):
-    """Files of before that rule."""
-    samples = np.zeros((2, 3, 3), np.uint8)
-    np.savez(tmp_path / "e.npz", frames=samples, spacing=[1, np.nan, 1], frame_time=-1, facts="{}")
-    exam = load(tmp_path / "e.npz")
-    assert (exam.spacing, exam.frame_time) == (None, None)
-
-
 def test_frames_without_facts_are_in_their_own_order():
     exam = Exam(np.zeros((2, 3, 3), np.uint8))
     assert (exam.reversed, exam.plane) == (False, None)
@@ -108,3 +71,9 @@ def test_numbers_from_the_other_end_name_the_same_frames():
 def test_a_fact_that_is_not_in_the_list_is_refused():
     with pytest.raises(ValueError, match="patient_name"):
         Exam(np.zeros((2, 3, 3), np.uint8), facts={"patient_name": "x"})
+
+
+@pytest.mark.parametrize("word", ["Roe^Ann", "Roe Ann", "", "x" * 33, "a/b"])
+def test_a_fact_that_is_no_plain_word_is_refused(word):
+    with pytest.raises(ValueError, match="coding is no word"):
+        Exam(np.zeros((2, 3, 3), np.uint8), facts={"coding": word})

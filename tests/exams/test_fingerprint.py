@@ -56,8 +56,8 @@ def test_another_version_of_the_manifest_is_news(workspace, dataset, ingested):
     assert source_state(workspace, "ward", dataset) != "unchanged"
 
 
-def test_a_line_taken_out_of_the_quarantine_list_is_news(workspace, dataset, ingested, write_exam):
-    write_exam("new.nii", 70)
+def test_a_line_taken_out_of_the_quarantine_list_is_news(workspace, dataset, ingested):
+    (ingested / "3.nii").write_bytes(b"damaged")
     ingest(workspace, "ward", dataset)
     assert source_state(workspace, "ward", dataset) == "unchanged"
     workspace.quarantine("ward").unlink()

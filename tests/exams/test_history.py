@@ -6,7 +6,8 @@ from keyslice.errors import UserError
 from keyslice.exams import history, manifest
 from keyslice.exams.exam import exam_id
 from keyslice.exams.ingestion import ingest
-from keyslice.exams.nifti import read
+from keyslice.exams.opening import open_exam
+from keyslice.exams.source import Reading
 
 
 def _splits(workspace) -> dict[str, str]:
@@ -25,7 +26,7 @@ def test_who_returns_after_an_older_version_comes_back_into_the_same_split(
     exams = {}
     for n, row in enumerate(late):
         write_exam(row[0], 50 + n)
-        exams[row] = exam_id(read(workspace.inbox("ward") / row[0]).frames)
+        exams[row] = exam_id(open_exam(workspace.inbox("ward") / row[0], Reading()).frames)
     write_table([*ward, *late])
     ingest(workspace, "ward", dataset)
     history.keep(workspace, "ward", "2.dir")

@@ -15,11 +15,13 @@ from nibabel.nifti1 import Nifti1Extension
 from keyslice.config import FolderDataset, PhantomDataset
 from keyslice.errors import UserError
 from keyslice.exams import ingestion, manifest, stored
-from keyslice.exams.exam import exam_id, exam_path, load
+from keyslice.exams.container import load
+from keyslice.exams.exam import Exam, exam_id, exam_path
 from keyslice.exams.fingerprint import source_state
 from keyslice.exams.ingestion import ingest
-from keyslice.exams.nifti import read
+from keyslice.exams.opening import open_exam
 from keyslice.exams.pseudonym import KEY_VARIABLE, create_key
+from keyslice.exams.source import Reading
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -38,14 +40,20 @@ def _table(workspace):
     return manifest.read(workspace.manifest("ward"))
 
 
+def read(path: Path) -> Exam:
+    return open_exam(path, Reading())
+
+
 def _accounted(report) -> bool:
-    parts = (report.accepted, report.present, report.duplicates, report.left_out)
-    return report.found == sum(parts) + report.quarantined
+    held = report.accepted + report.present + report.duplicates + report.quarantined
+    others = report.waiting + report.left_out + report.arriving + report.skipped
+    return report.found == held + others
 
 
 def test_every_exam_is_stored_as_read_and_listed(workspace, dataset, ward):
     report = ingest(workspace, "ward", dataset)
-    assert (report.found, report.accepted, report.batch) == (12, 12, "0001")
+    assert (report.found, report.accepted, report.batch) == (13, 12, "0001")
+    assert report.skipped == 1  # the table
     table = _table(workspace).set_index("exam_id")
     for name, _, label in ward:
         frames = read(workspace.inbox("ward") / name).frames
@@ -88,7 +96,7 @@ def test_no_original_name_or_patient_id_enters_a_file_but_the_quarantine_list(
 def test_a_stored_exam_that_is_not_as_it_was_is_stored_again(workspace, dataset, ward, damage):
     ingest(workspace, "ward", dataset)
     before = _files(workspace.exams("ward"))
-    damage(min(workspace.exams("ward").glob("*.npz")))
+    damage(min(workspace.exams("ward").glob("*.zip")))
     assert ingest(workspace, "ward", dataset).present == 12
     assert _files(workspace.exams("ward")) == before
 
@@ -114,7 +122,7 @@ def test_stored_exams_that_nobody_touched_are_not_read_again(workspace, dataset,
     assert ingest(workspace, "ward", dataset).present == 12
 
 
-@pytest.mark.parametrize("name", ["Doe/", "Doe.nii.gz", "Doe.npz", ".Doe", f"{'a' * 32}.npz/"])
+@pytest.mark.parametrize("name", ["Doe/", "Doe.nii.gz", "Doe.zip", ".Doe", f"{'a' * 32}.zip/"])
 def test_what_a_person_put_among_the_exams_is_neither_versioned_nor_swept_away(
     workspace, dataset, ward, name
 ):
@@ -145,8 +153,8 @@ def test_what_comes_among_the_exams_while_they_are_read_is_not_swept_away(
 @pytest.mark.parametrize(
     "name",
     [
-        f"{'0' * 32}.npz",
-        f".{'0' * 32}-01234567.npz",
+        f"{'0' * 32}.zip",
+        f".{'0' * 32}-01234567.zip",
         ".manifest-01234567.parquet",
         ".zTLSxa8-V0ZbJ_4ZYFpZ3Q.tmp",
     ],
@@ -206,7 +214,7 @@ def test_exams_that_left_the_source_stay(workspace, dataset, ward, write_exam, w
     write_exam("late.nii", 100)
     write_table([("late.nii", "099", "yes")])
     report = ingest(workspace, "ward", dataset)
-    assert (report.found, report.accepted) == (1, 1)
+    assert (report.found, report.accepted, report.skipped) == (2, 1, 1)
     assert len(_table(workspace)) == 13
 
 
@@ -214,7 +222,7 @@ def test_the_same_content_twice_is_one_exam(workspace, dataset, ward, write_exam
     write_exam("copy.nii.gz", 0)
     write_table([*ward, ("copy.nii.gz", "000", "no")])
     report = ingest(workspace, "ward", dataset)
-    assert (report.found, report.accepted, report.duplicates) == (13, 12, 1)
+    assert (report.found, report.accepted, report.duplicates) == (14, 12, 1)
 
 
 def test_the_same_pixels_under_two_patients_are_both_quarantined(
@@ -240,7 +248,7 @@ def test_an_exam_accepted_earlier_is_quarantined_with_the_one_that_contradicts_i
     report = ingest(workspace, "ward", dataset)
     assert (report.removed, report.quarantined, report.present) == (1, 2, 11)
     assert len(_table(workspace)) == 11
-    assert len(list(workspace.exams("ward").glob("*.npz"))) == 11
+    assert len(list(workspace.exams("ward").glob("*.zip"))) == 11
     again = _files(workspace.data)
     assert ingest(workspace, "ward", dataset).quarantined == 2
     assert _files(workspace.data) == again
@@ -376,11 +384,45 @@ def test_a_damaged_file_is_quarantined_and_the_others_go_on(workspace, dataset, 
     assert _quarantine(workspace) == []
 
 
-def test_an_exam_file_without_a_line_is_quarantined(workspace, dataset, ward, write_exam):
+def test_an_exam_without_a_line_waits_until_it_has_one(
+    workspace, dataset, ward, write_exam, write_table
+):
     write_exam("extra.nii", 50)
     report = ingest(workspace, "ward", dataset)
-    assert (report.found, report.quarantined) == (13, 1)
+    assert (report.found, report.waiting, report.quarantined) == (14, 1, 0)
+    assert report.waits == (("extra.nii", "no line of the table names it"),)
     assert _accounted(report)
+    write_table([*ward, ("extra.nii", "050", "no")])
+    assert ingest(workspace, "ward", dataset).accepted == 1
+
+
+@pytest.mark.parametrize("label", ["", "maybe"])
+def test_a_label_that_is_none_waits_and_takes_the_exam_out_until_that_changes(
+    workspace, dataset, ward, write_table, label
+):
+    ingest(workspace, "ward", dataset)
+    write_table([("0.nii", "000", label), *ward[1:]])
+    for removed in (1, 0):
+        report = ingest(workspace, "ward", dataset)
+        assert (report.present, report.waiting, report.removed) == (11, 1, removed)
+        assert _accounted(report)
+    write_table(ward)
+    assert ingest(workspace, "ward", dataset).accepted == 1
+
+
+def test_an_exam_whose_line_is_gone_stays(workspace, dataset, ward, write_table):
+    ingest(workspace, "ward", dataset)
+    write_table(ward[1:])
+    for _ in range(2):
+        report = ingest(workspace, "ward", dataset)
+        assert (report.present, report.waiting, report.exams) == (12, 0, 12)
+        assert _accounted(report)
+
+
+def test_lines_that_name_nothing_are_counted(workspace, dataset, ward, write_table):
+    write_table([*ward, ("gone.nii", "1", "no"), ("../0.nii", "1", "no"), ("", "1", "no")])
+    report = ingest(workspace, "ward", dataset)
+    assert (report.accepted, report.unused_lines) == (12, 3)
 
 
 @pytest.mark.parametrize("name", [b"M\xfcller.nii", b"M\xfcller/a.nii"])
@@ -435,8 +477,8 @@ def test_a_note_that_does_not_tell_the_files_order_is_made_anew(workspace, datas
     note = workspace.state / "sources" / "ward.json"
     before = _files(workspace.data), note.read_bytes()
     content = json.loads(before[1])
-    older = {"stamps": {stamp: exam for stamp, (exam, _) in content.pop("files").items()}}
-    del content["format"]
+    older = {"files": {stamp: exam for stamp, (exam, _) in content.pop("files").items()}}
+    content["format"] -= 1
     note.write_text(json.dumps(content | older))
     assert source_state(workspace, "ward", dataset) != "unchanged"
     assert ingest(workspace, "ward", dataset).present == 12
@@ -515,7 +557,11 @@ def test_a_class_of_two_patients_is_refused_or_left_out(
     workspace, ward, write_exam, write_table, rare
 ):
     dataset = FolderDataset(
-        source="folder", classes=("no", "yes", "odd"), identifiers="public", rare_classes=rare
+        source="folder",
+        classes=("no", "yes", "odd"),
+        identifiers="public",
+        rare_classes=rare,
+        settle=0,
     )
     write_exam("20.nii", 20)
     write_exam("21.nii", 21)
@@ -637,7 +683,7 @@ def test_what_a_dataset_is_made_of_does_not_change(workspace, dataset, ward):
 
 
 def test_another_key_is_refused(workspace, ward, tmp_path, monkeypatch):
-    dataset = FolderDataset(source="folder", classes=("no", "yes"))
+    dataset = FolderDataset(source="folder", classes=("no", "yes"), settle=0)
     for name in ("one", "other"):
         create_key(tmp_path / name)
     monkeypatch.setenv(KEY_VARIABLE, str(tmp_path / "one"))

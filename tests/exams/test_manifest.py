@@ -27,8 +27,16 @@ def _row(number: int, **changes):
         "source_format": "nifti",
         "sha256": f"{number:064x}",
         "label_source": "labels.csv:label",
+        "labeller": "unknown",
         "informative": [1, 2] if number % 2 else None,
         "frame_spacing": 4.0 if number % 2 else None,
+        "facts": "{}",
+        "difference_hash": f"{number:048x}",
+        "constant_frames": 0,
+        "intensity_mean": 1.0,
+        "intensity_sd": 2.0,
+        "intensity_low": 0.0,
+        "intensity_high": 5.0,
     } | changes
 
 

@@ -7,7 +7,8 @@ from scipy.ndimage import laplace, sobel
 from keyslice.config import PhantomDataset
 from keyslice.errors import UserError
 from keyslice.exams import phantom, phantom_video, phantom_volume
-from keyslice.exams.nifti import read
+from keyslice.exams.opening import open_exam
+from keyslice.exams.source import Reading
 
 VOLUMES = PhantomDataset(source="phantom", kind="volume", exams=6, classes=("healthy", "lesion"))
 VIDEOS = PhantomDataset(source="phantom", kind="video", exams=10, classes=phantom_video.CLASSES)
@@ -36,7 +37,7 @@ def test_the_files_are_read_as_they_were_drawn(tmp_path, dataset):
     draw = phantom.KINDS[dataset.kind][1]
     for number, row in enumerate(rows):
         frames, informative = draw(row["label"], np.random.default_rng([0, number]))
-        exam = read(tmp_path / row["file"])
+        exam = open_exam(tmp_path / row["file"], Reading())
         assert (exam.frames == frames).all()
         assert [int(n) for n in row["informative"].split()] == informative
         assert (exam.frame_time is not None) == (dataset.kind == "video")

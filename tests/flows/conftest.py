@@ -46,14 +46,20 @@ REPORT = IngestReport(
     accepted=1,
     present=0,
     duplicates=0,
-    across_splits=0,
+    waiting=0,
     left_out=1,
     quarantined=3,
+    arriving=0,
+    skipped=0,
+    exams=1,
+    across_splits=0,
     relabelled=0,
     removed=2,
+    unused_lines=0,
     batch="0001",
     manifest_sha256="",
     refused=(),
+    waits=(),
 )
 
 

@@ -28,7 +28,8 @@ from keyslice.evaluation import predictions
 from keyslice.evaluation.summary import summarise
 from keyslice.exams.exam import exam_id
 from keyslice.exams.ingestion import ingest
-from keyslice.exams.readers import read
+from keyslice.exams.opening import open_exam
+from keyslice.exams.source import Reading
 from keyslice.models.backbone import WeightsOrigin
 from keyslice.models.predictor import Predictor
 from keyslice.stages.evaluate import evaluate, trained
@@ -134,7 +135,7 @@ def test_a_file_is_predicted_as_the_stage_predicted_its_exam(workspace, variant)
     settings = PARAMS.stage("ward", variant)
     predictor = Predictor(trained(workspace, settings, 3), settings, seed=3)
     files = sorted(workspace.inbox("ward").glob("*.nii"))
-    found = {exam_id(read(file, "auto").frames): file for file in files}
+    found = {exam_id(open_exam(file, Reading()).frames): file for file in files}
     assert set(rows.index) <= set(found)
     predicted = predictor.predict_files(found[exam] for exam in rows.index)
     for prediction, (_, row) in zip(predicted, rows.iterrows(), strict=True):

@@ -4,10 +4,12 @@ from keyslice.config.datasets import (
     CommonDataset,
     Dataset,
     FolderDataset,
+    Limits,
     MedMNISTDataset,
     PhantomDataset,
     Split,
 )
+from keyslice.config.intensity import Intensity
 from keyslice.config.params import Params, StageSettings, Variant, load
 from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
 from keyslice.config.sections import Backbone, Compare, Evaluate, Model, Prepare, Train
@@ -21,6 +23,8 @@ __all__ = [
     "Dataset",
     "Evaluate",
     "FolderDataset",
+    "Intensity",
+    "Limits",
     "MedMNISTDataset",
     "Model",
     "Params",

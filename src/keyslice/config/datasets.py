@@ -64,6 +64,20 @@ class MedMNISTDataset(CommonDataset):
     size: Literal[28, 64] = 28
 
 
+class Limits(Settings):
+    """What one exam may have at most; more is refused before it is decoded."""
+
+    frames: Positive = 20_000
+    pixels: Positive = 2**26
+    """Of one frame: 8192 by 8192."""
+    memory: Positive = 4 * 2**30
+    """Bytes, of all frames, decoded; and of a file in an archive."""
+    members: Positive = 100_000
+    """Files in an archive."""
+    seconds: Positive = 600
+    """To read it."""
+
+
 class FolderDataset(CommonDataset):
     """Exam files and a table of labels."""
 
@@ -80,6 +94,14 @@ class FolderDataset(CommonDataset):
     slice_axis: Literal["auto", 0, 1, 2] = "auto"
     """Axis of the RAS+ image that slices are taken along: 0 sagittal, 1 coronal, 2 axial;
     auto: the one of coarsest spacing, else the last."""
+    burned_in: Literal["flag", "quarantine"] = "flag"
+    """What becomes of DICOM files that do not say that no text is burned into their pixels."""
+    dates: Literal["year", "shifted", "full"] = "year"
+    """What is kept of dates of acquisition; `shifted` moves all of a patient's by the same number
+    of days, up to half a year either way, which only the key tells."""
+    settle: Annotated[float, Field(ge=0)] = 2.0
+    """Seconds for which a file must have stayed as it is; a younger one may still be arriving."""
+    limits: Limits = Limits()
 
 
 class PhantomDataset(CommonDataset):

@@ -3,14 +3,14 @@
 A variant may override backbone, model and train, and of evaluate the batch size.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from keyslice.config.base import Fraction, Positive, Rate, Settings
+from keyslice.config.intensity import Intensity
 
 Seed = Annotated[int, Field(strict=True, ge=0)]
-Percentile = Annotated[float, Field(strict=True, ge=0, le=100)]
 
 
 class Prepare(Settings):
@@ -20,15 +20,19 @@ class Prepare(Settings):
     """Side of the square that each frame is resized to, pixels; edges are seen from 3 on."""
     max_frames: Positive | None = None
     """Longer exams are thinned evenly to this many frames; null keeps all."""
-    intensity_percentiles: tuple[Percentile, Percentile] = (0.5, 99.5)
-    """Percentiles of an exam's samples that become 0 and 255; 8-bit exams stay as they are."""
+    intensity: Intensity = Intensity(percentiles=(0.5, 99.5))
+    """Which sample values become 0 and 255."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        low, high = self.intensity_percentiles
-        if low >= high:
-            raise ValueError(f"the lower percentile must be below the upper one, got {low}, {high}")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "intensity_percentiles" in values:
+            given = values["intensity_percentiles"]
+            raise ValueError(
+                f"intensity_percentiles has become intensity; write intensity: {{percentiles: "
+                f"{given}}}"
+            )
+        return values
 
 
 class Backbone(Settings):

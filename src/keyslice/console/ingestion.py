@@ -9,18 +9,14 @@ from keyslice.console.output import bar, err, out, print_json
 from keyslice.exams.ingestion import IngestReport
 from keyslice.ingest import Ingested, ingest_dataset
 
-ACCOUNT = {
-    "accepted": "accepted",
-    "present": "already there",
-    "duplicates": "duplicate",
-    "left_out": "left out (class too rare)",
-    "quarantined": "quarantined",
-}
-SHOWN_REFUSALS = 10
+SHOWN = 10
+"""Names of a kind at most; the others are counted."""
 
 
-def run(workspace: Workspace, params: Params, name: str, *, as_json: bool) -> None:
-    """Ingest dataset `name` and say what became of its files."""
+def run(
+    workspace: Workspace, params: Params, name: str, *, retry: bool = False, as_json: bool
+) -> None:
+    """Ingest dataset `name` and say what became of its files; `retry`: see `ingest_dataset`."""
     with bar() as progress:
         task = progress.add_task(f"reading {name}", total=None)
         result = ingest_dataset(
@@ -28,32 +24,45 @@ def run(workspace: Workspace, params: Params, name: str, *, as_json: bool) -> No
             params,
             name,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
+            retry=retry,
         )
     if as_json:
         print_json(asdict(result))
         return
+    show_waits(result.report)
     show_refusals(workspace, result.report)
-    out.print(f"[bold]{name}[/bold]  {account(result.report)}")
+    out.print(f"[bold]{name}[/bold]  {account(result.report)}", soft_wrap=True)
     for line in changes(result.report):
-        out.print(line)
-    out.print(f"version {version_line(result)}")
+        out.print(line, soft_wrap=True)
+    out.print(f"{result.report.exams} exams, version {version_line(result)}")
     out.print(f"next: [bold]keyslice retrain {name}[/bold]")
 
 
 def account(report: IngestReport) -> str:
-    """`240 found = 238 accepted + 2 quarantined`: the parts that are not zero."""
-    counts = asdict(report)
-    parts = [f"{counts[key]} {words}" for key, words in ACCOUNT.items() if counts[key]]
-    return f"{report.found} found = {' + '.join(parts) or '0'}"
+    """`240 files found = 238 accepted (3 new) + 2 quarantined`: the parts that are not zero."""
+    accepted = report.accepted + report.present
+    new = f" ({report.accepted} new)" if report.accepted and report.present else ""
+    parts = {
+        f"accepted{new}": accepted,
+        "waiting": report.waiting + report.left_out,
+        "duplicate": report.duplicates,
+        "quarantined": report.quarantined,
+        "still arriving": report.arriving,
+        "skipped": report.skipped,
+    }
+    told = " + ".join(f"{count} {words}" for words, count in parts.items() if count)
+    return f"{report.found} files found = {told or '0'}"
 
 
 def changes(report: IngestReport) -> list[str]:
     """What the account does not tell, a line each."""
     lines = {
+        f"{report.left_out} of those waiting are of a class with too few patients": report.left_out,
         f"{report.across_splits} of the duplicates are listed in two splits; each such exam stays "
         "in the most held-out one": report.across_splits,
-        f"{report.relabelled} of those already there have another label now": report.relabelled,
-        f"{report.removed} that were in the dataset are in it no longer": report.removed,
+        f"{report.relabelled} exams have another label now": report.relabelled,
+        f"{report.removed} exams that were in the dataset are in it no longer": report.removed,
+        f"{report.unused_lines} lines of the table name nothing that is here": report.unused_lines,
     }
     return [line for line, count in lines.items() if count]
 
@@ -67,13 +76,24 @@ def version_line(result: Ingested) -> str:
     return f"{result.version[:12]}, was {result.previous[:12]}"
 
 
+def show_waits(report: IngestReport) -> None:
+    """The first exams that wait, and what for."""
+    for name, reason in report.waits[:SHOWN]:
+        # Text: a name in brackets is no markup.
+        err.print(Text(f"waiting {name}: {reason}"), soft_wrap=True)
+    if len(report.waits) > SHOWN:
+        err.print(f"… and {len(report.waits) - SHOWN} more wait")
+
+
 def show_refusals(workspace: Workspace, report: IngestReport) -> None:
     """The first refusals, and where all are listed."""
-    for refusal in report.refused[:SHOWN_REFUSALS]:
-        # Text: a name in brackets is no markup.
+    for refusal in report.refused[:SHOWN]:
         err.print(Text(f"quarantined {refusal.file}: {refusal.reason}"), soft_wrap=True)
     if report.refused:
-        hidden = len(report.refused) - SHOWN_REFUSALS
+        hidden = len(report.refused) - SHOWN
         more = f"… and {hidden} more; " if hidden > 0 else ""
         place = workspace.quarantine(report.dataset).relative_to(workspace.root)
-        err.print(f"{more}the quarantine list is {place}", soft_wrap=True)
+        err.print(
+            f"{more}the quarantine list is {place}; see keyslice quarantine {report.dataset}",
+            soft_wrap=True,
+        )

@@ -18,6 +18,7 @@ from keyslice.errors import RunError, UserError
 from keyslice.exams import manifest, quarantine
 from keyslice.exams.fingerprint import source_state
 from keyslice.exams.source import UNKNOWN
+from keyslice.registry.drift import kept
 from keyslice.registry.models import Model, models
 from keyslice.registry.retrainings import Retraining, last_retrainings
 from keyslice.stages.running import UnderWay, retraining_of, under_way
@@ -72,6 +73,10 @@ def _show(
     for name, facts in datasets.items():
         if facts["due"]:
             out.print(f"[yellow]{name}[/yellow]: {facts['due']}", soft_wrap=True)
+        if facts["drift"] and facts["drift"]["shifted"]:
+            names = ", ".join(facts["drift"]["shifted"])
+            told = f"drift of {names}; keyslice drift {name}"
+            out.print(f"[yellow]{name}[/yellow]: {told}", soft_wrap=True)
     if any(facts["last_retraining"] for facts in datasets.values()):
         out.print()
         out.print(_retraining_table(datasets))
@@ -104,6 +109,7 @@ def _dataset(
         "version": version,
         **counts(workspace, name),
         "due": version and _due(workspace, params, name, name in busy, stale),
+        "drift": version and _drift(workspace, name, version),
         "last_retraining": None,
     }
 
@@ -119,6 +125,12 @@ def counts(workspace: Workspace, name: str) -> dict[str, int]:
         "patients": len(set(patients) - {UNKNOWN}),
         "quarantined": len(quarantine.read(workspace.quarantine(name))),
     }
+
+
+def _drift(workspace: Workspace, name: str, version: str) -> dict[str, Any] | None:
+    """What the last retraining found of this version; the rest lies in state/drift."""
+    told = kept(workspace, name, version)
+    return told and {key: told[key] for key in ("sentence", "shifted", "reference")}
 
 
 def _due(

@@ -1,28 +1,61 @@
 """One exam: its frames as acquired, what is known of their geometry, and a name made of content."""
 
-import hashlib
-import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
-
-from keyslice import files
+from blake3 import blake3
 
 DTYPES = ("uint8", "int16", "float32")
-FACTS = ("orientation", "slice_axis", "source_dtype")
-"""Acquisition facts an exam may carry; none of them can identify a person.
-
-`orientation` has a letter for each axis of the file, the end that it runs towards (R or L, A or P,
-S or I); `slice_axis` is the axis of the image turned to RAS+ that the frames run along.
-"""
+FACTS = {
+    "orientation": "a letter for each axis of the file, the end that it runs towards: R or L, A or "
+    "P, S or I",
+    "slice_axis": "the axis of the image turned to RAS+ that the frames run along",
+    "source_dtype": "type of the samples in the file",
+    "burned_in": "what the file says of text burned into its pixels: yes, no or unknown",
+    "localizers": "slices left out because they only show where the others lie",
+    "duplicate_slices": "slices left out because another one is the same",
+    "missing_slices": "gaps, in slices, between the positions of those that are there",
+    "rotation": "degrees, clockwise, that the frames were turned by for viewing",
+    "mirrored": "1 where frames were mirrored, left to right, before they were turned",
+    "variable_rate": "1 where the time from frame to frame varies; frame_time is then its median",
+    "coding": "how the source had compressed the samples",
+    "slice_thickness": "mm",
+    "field_strength": "tesla",
+    "tube_voltage": "kV",
+    "echo_time": "ms",
+    "repetition_time": "ms",
+    "manufacturer": "of the device, where it is one of a list; else other",
+}
+"""Acquisition facts an exam may carry; none of them can identify a person: numbers, and words that
+a reader takes from a fixed list of its own, never from free text."""
+FACT_WORD = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 PLANES = ("sagittal", "coronal", "axial")
 """Of slices, by `slice_axis`."""
 AGAINST = "LPI"
 """The ends that a file's axis runs towards where frames run against it, by `slice_axis`."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Frames as their source had them compressed, without what might identify a person.
+
+    An exam that carries this is stored so: stored without loss, it would take many times the space.
+
+    Args:
+        codec: module of `keyslice.exams.codecs` whose `decode(parameters, parts)` gives the frames,
+            sample for sample those of the exam.
+        parameters: what the codec needs to know; JSON.
+        parts: compressed data.
+    """
+
+    codec: str
+    parameters: Mapping[str, Any]
+    parts: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +67,9 @@ class Exam:
         spacing: millimetres between frames, rows and columns, where known; see `known_measure`.
         frame_time: milliseconds from one frame to the next, where known.
         facts: acquisition facts, names from `FACTS` only.
+        modality: that the file tells: CT, MR, US, …; not part of the stored file.
+        acquired: ISO date that the file tells; not part of the stored file.
+        encoded: how to store the frames; None: as they are, losslessly compressed.
 
     Raises:
         ValueError: a rule above is broken.
@@ -42,7 +78,10 @@ class Exam:
     frames: np.ndarray
     spacing: tuple[float, float, float] | None = None
     frame_time: float | None = None
-    facts: Mapping[str, str | int] = field(default_factory=dict)
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
+    modality: str = ""
+    acquired: str = ""
+    encoded: Encoded | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = self.frames.shape, self.frames.dtype.name
@@ -58,6 +97,9 @@ class Exam:
             raise ValueError(f"frame_time is {self.frame_time}; it must be finite and above zero")
         if unknown := sorted(set(self.facts) - set(FACTS)):
             raise ValueError(f"facts {unknown} are not in the list of facts that may be kept")
+        for name, value in self.facts.items():
+            if isinstance(value, str) and not FACT_WORD.fullmatch(value):
+                raise ValueError(f"fact {name} is no word of letters and digits")
 
     @property
     def channels(self) -> int:
@@ -76,7 +118,7 @@ class Exam:
         People number frames as the file has them; see `from_other_end`.
         """
         axis = self.facts.get("slice_axis")
-        return axis is not None and AGAINST[int(axis)] in str(self.facts["orientation"])
+        return axis is not None and AGAINST[int(axis)] in str(self.facts.get("orientation"))
 
 
 def from_other_end(numbers: Sequence[int], count: int) -> list[int]:
@@ -98,48 +140,19 @@ def known_spacing(values: Iterable[float]) -> tuple[float, float, float] | None:
 
 
 def exam_id(frames: np.ndarray) -> str:
-    """32 hex digits of SHA-256 over dtype, shape and samples (C order, little endian).
+    """32 hex digits of BLAKE3 over dtype, shape and samples (C order, little endian).
 
     The same content is the same exam, however its array lies in memory and whatever file held it.
+    SHA-256 would take longer than decoding most videos does.
     """
-    digest = hashlib.sha256(f"{frames.dtype.name} {frames.shape}\n".encode())
-    digest.update(_plain(frames).data)
+    digest = blake3(f"{frames.dtype.name} {frames.shape}\n".encode())
+    digest.update(_plain(frames).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:32]
 
 
 def exam_path(folder: Path, exam: str) -> Path:
     """Where the exam with this id lies in a dataset's folder."""
-    return folder / f"{exam}.npz"
-
-
-def save(exam: Exam, path: Path) -> None:
-    """Write a compressed .npz; the same exam gives the same bytes."""
-    arrays = {"frames": _plain(exam.frames)}
-    if exam.spacing is not None:
-        arrays["spacing"] = np.array(exam.spacing, dtype="<f8")
-    if exam.frame_time is not None:
-        arrays["frame_time"] = np.array(exam.frame_time, dtype="<f8")
-    arrays["facts"] = np.array(json.dumps(dict(exam.facts), sort_keys=True))
-    with files.beside(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def load(file: Path | BinaryIO) -> Exam:
-    """The exam in a file that `save` wrote.
-
-    Raises:
-        ValueError, KeyError, zipfile.BadZipFile: it is no such file.
-    """
-    with np.load(file, allow_pickle=False) as arrays:
-        # Older files may hold measures that are none.
-        return Exam(
-            frames=arrays["frames"],
-            spacing=known_spacing(map(float, arrays["spacing"])) if "spacing" in arrays else None,
-            frame_time=known_measure(float(arrays["frame_time"]))
-            if "frame_time" in arrays
-            else None,
-            facts=json.loads(str(arrays["facts"])),
-        )
+    return folder / f"{exam}.zip"
 
 
 def _plain(frames: np.ndarray) -> np.ndarray:

@@ -6,20 +6,29 @@ Nothing heavy is imported here: the question comes up before every scheduled ret
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from keyslice import files
+from keyslice import __version__, files
 from keyslice.config import FolderDataset, Workspace
 from keyslice.config.datasets import CommonDataset, Dataset
 from keyslice.config.params import SECTIONS
 from keyslice.exams.folder import scan
 from keyslice.exams.source import KnownFile, file_state
 
-GROWING = {"rare_classes", "split", "exams", "path", "labels", "label_column"}
+GROWING = {
+    "rare_classes",
+    "split",
+    "exams",
+    "path",
+    "labels",
+    "label_column",
+    "burned_in",
+    "settle",
+    "limits",
+}
 """Settings that may change between ingestions; the others say what the dataset is."""
-FORMAT = 2
+FORMAT = 3
 """Of the note; one of another format is as none, and all files are read again."""
 SourceState = Literal["unchanged", "changed", "unseen"]
 
@@ -53,7 +62,7 @@ def source_state(workspace: Workspace, name: str, dataset: Dataset) -> SourceSta
     source = of_source(workspace, name, dataset)
     if source is None:
         return "unseen"
-    noted = _note(workspace, name)["fingerprint"]
+    noted = note(workspace, name).fingerprint
     same = noted is not None and noted == of_dataset(workspace, name, source)
     return "unchanged" if same else "changed"
 
@@ -89,52 +98,44 @@ def of_dataset(workspace: Workspace, name: str, source: str | None) -> str | Non
     return digest.hexdigest()
 
 
-def known_files(workspace: Workspace, name: str) -> dict[str, KnownFile]:
-    """What is known of the files that the last ingestion took in, by their stamps."""
-    return {stamp: KnownFile(*known) for stamp, known in _note(workspace, name)["files"].items()}
+class Note(NamedTuple):
+    """What an ingestion found, for the next one."""
 
-
-def known_states(workspace: Workspace, name: str) -> dict[str, tuple[int, int]]:
+    fingerprint: str | None
+    """`of_dataset`, of the source as it was before it was listed."""
+    files: dict[str, KnownFile]
+    """Those taken in, by stamp."""
+    states: dict[str, tuple[int, int]]
     """Size and time of change of each stored exam, when it last was as the manifest says."""
-    states = _note(workspace, name)["states"]
-    return {exam: (size, time) for exam, (size, time) in states.items()}
+    headers: dict[str, Any]
+    """Of DICOM files, by stamp; see `discovery.Header`."""
+    faults: dict[str, str]
+    """Why files could not be read, by stamp."""
 
 
-def record(
-    workspace: Workspace,
-    name: str,
-    fingerprint: str | None,
-    known: Mapping[str, KnownFile],
-    states: Mapping[str, tuple[int, int]],
-) -> None:
-    """Note what an ingestion found, when all that follows from it is done.
+def note(workspace: Workspace, name: str) -> Note:
+    """Empty where there is none, or a damaged or an older one: the next ingestion makes it anew."""
+    try:
+        found = json.loads(_path(workspace, name).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        found = None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        return Note(None, {}, {}, {}, {})
+    return Note(
+        found["fingerprint"],
+        {stamp: KnownFile(*known) for stamp, known in found["files"].items()},
+        {exam: (size, time) for exam, (size, time) in found["states"].items()},
+        found["headers"],
+        # What one version could not read, the next may.
+        found["faults"] if found["version"] == __version__ else {},
+    )
 
-    Args:
-        workspace: that holds the dataset.
-        name: of the dataset.
-        fingerprint: `of_dataset`, of the source as it was before it was listed.
-        known: see `known_files`.
-        states: see `known_states`.
-    """
-    note = {
-        "format": FORMAT,
-        "fingerprint": fingerprint,
-        "files": dict(known),
-        "states": dict(states),
-    }
-    files.write_text(_path(workspace, name), json.dumps(note, sort_keys=True))
+
+def record(workspace: Workspace, name: str, found: Note) -> None:
+    """Note what an ingestion found, when all that follows from it is done."""
+    content = {"format": FORMAT, "version": __version__} | found._asdict()
+    files.write_text(_path(workspace, name), json.dumps(content, sort_keys=True))
 
 
 def _path(workspace: Workspace, name: str) -> Path:
     return workspace.state / "sources" / f"{name}.json"
-
-
-def _note(workspace: Workspace, name: str) -> dict[str, Any]:
-    """Empty where there is none, a damaged or an older one: the next ingestion makes it anew."""
-    try:
-        note = json.loads(_path(workspace, name).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        note = None
-    if isinstance(note, dict) and note.get("format") == FORMAT:
-        return note
-    return {"fingerprint": None, "files": {}, "states": {}}

@@ -6,28 +6,40 @@ the new one, and running again completes it.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from keyslice.config import FolderDataset, MedMNISTDataset, PhantomDataset, Workspace
+from keyslice.config import FolderDataset, Limits, MedMNISTDataset, PhantomDataset, Workspace
 from keyslice.config.datasets import Dataset
 from keyslice.errors import UserError
-from keyslice.exams import fingerprint, folder, history, manifest, medmnist, phantom, quarantine
+from keyslice.exams import (
+    fingerprint,
+    folder,
+    history,
+    manifest,
+    medmnist,
+    offer,
+    phantom,
+    quarantine,
+)
 from keyslice.exams.exam import exam_path
+from keyslice.exams.fingerprint import Note
 from keyslice.exams.intake import Intake, Row
 from keyslice.exams.lock import dataset_lock
+from keyslice.exams.offer import Offer
 from keyslice.exams.pseudonym import KEY_VARIABLE, PUBLISHED_KEY, pseudonym, secret_key
 from keyslice.exams.quarantine import Refusal
-from keyslice.exams.source import Listing, Unlisted
 from keyslice.exams.split import split_rows
 from keyslice.exams.stored import Stored
+from keyslice.exams.workers import Workers
 
 Progress = Callable[[int, int], None]
 """Called with the number of exams read so far, and of all."""
 OWN = re.compile(
-    r"[0-9a-f]{32}\.npz"
-    r"|\.([0-9a-f]{32}|manifest)-[0-9a-f]{8}\.(npz|parquet)"  # `files.beside`, cut off
+    r"[0-9a-f]{32}\.zip"
+    r"|\.([0-9a-f]{32}|manifest)-[0-9a-f]{8}\.(zip|parquet)"  # not yet in its place, cut off
     r"|\.[\w-]{22}\.tmp"  # DVC, cut off
 )
 """Names in a dataset's folder that are for an ingestion to remove."""
@@ -35,24 +47,31 @@ OWN = re.compile(
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What became of every exam that the source offered.
+    """What became of every file that the source holds.
 
-    found = accepted + present + duplicates + left_out + quarantined.
+    found = accepted + present + duplicates + waiting + left_out + quarantined + arriving + skipped,
+    all of them files. An exam may be of many; `exams` and what follows it counts exams.
 
     Args:
         dataset: its name.
-        found: exams offered, files of a known format without a line in the table included.
-        accepted: new in the dataset.
-        present: in it before.
-        duplicates: the same content as another file, of the same patient and label.
-        across_splits: those of the duplicates that another official split has.
-        left_out: of a class with too few patients.
+        found: files in the source, those that archives hold among them.
+        accepted: of exams that are new in the dataset.
+        present: of exams that were in it before.
+        duplicates: of the same content as another exam, of the same patient and label.
+        waiting: of exams without a label that they could be taken in with.
+        left_out: of exams of a class with too few patients; they wait, too.
         quarantined: refused.
-        relabelled: of those present, with another label than before.
+        arriving: still being written.
+        skipped: no exams.
+        exams: in the dataset now.
+        across_splits: duplicates that another official split has.
+        relabelled: with another label than before.
         removed: in the dataset before, no longer in it.
+        unused_lines: of the table of labels, that name nothing that was found.
         batch: ordinal of the new batch; None where no exam is new.
         manifest_sha256: of the manifest.
         refused: the quarantine list as it stands.
+        waits: name and reason of what waits.
     """
 
     dataset: str
@@ -60,14 +79,20 @@ class IngestReport:
     accepted: int
     present: int
     duplicates: int
-    across_splits: int
+    waiting: int
     left_out: int
     quarantined: int
+    arriving: int
+    skipped: int
+    exams: int
+    across_splits: int
     relabelled: int
     removed: int
+    unused_lines: int
     batch: str | None
     manifest_sha256: str
     refused: tuple[Refusal, ...]
+    waits: tuple[tuple[str, str], ...]
 
 
 def ingest(
@@ -77,6 +102,7 @@ def ingest(
     *,
     progress: Progress | None = None,
     make_version: Callable[[], object] = lambda: None,
+    retry: bool = False,
 ) -> IngestReport:
     """Make the dataset, or extend it by what its source has new.
 
@@ -89,32 +115,39 @@ def ingest(
         progress: told of each exam.
         make_version: called when the dataset is complete; only once it has returned does the
             source count as taken in.
+        retry: read files again that could not be read before.
 
     Raises:
         UserError: the settings or the source break a rule, a stored exam is damaged, or no exam is
             left; the dataset is as it was.
     """
-    with dataset_lock(workspace, name, "ingest"):
+    limits = dataset.limits if isinstance(dataset, FolderDataset) else Limits()
+    with dataset_lock(workspace, name, "ingest"), Workers(limits) as workers:
         key = _key(workspace, dataset)
         identity = _identity(workspace, name, dataset, key)
         _check_home(workspace, name)
         before = _rows(workspace, name)
         settled = history.settled(workspace, name, before.values())
         source = fingerprint.of_source(workspace, name, dataset)
-        listings, unlisted = _offered(workspace, name, dataset)
-        listed = {listing.name for listing in listings} | {file.name for file in unlisted}
+        note = fingerprint.note(workspace, name)
+        offered = _offered(workspace, name, dataset, key, note, workers)
         path = workspace.quarantine(name)
-        known = fingerprint.known_files(workspace, name)
-        stored = Stored(workspace.exams(name), before, fingerprint.known_states(workspace, name))
-        intake = Intake(stored, key, before, known)
+        stored = Stored(workspace.exams(name), before, note.states)
+        dates = dataset.dates if isinstance(dataset, FolderDataset) else "full"
+        intake = Intake(stored, key, dates, before, note.files, {} if retry else note.faults)
         try:
-            _take_all(intake, listings, unlisted, progress)
-            rows, offered = intake.settle(quarantine.barred(quarantine.read(path), listed))
+            intake.take(offered.listings, workspace.exams(name), workers, progress)
+            kept = _account_unlisted(offered, intake, before, note)
+            for file, (reason, kind) in offered.refused.items():
+                intake.refuse(file, reason, kind)
+            names = _names(offered)
+            rows, standing = intake.settle(quarantine.barred(quarantine.read(path), names))
             # Written before the rest can fail: the reasons are what its reader needs then.
-            refused = quarantine.update(path, intake.refused, listed)
-            rows = split_rows(rows, offered, settled, name, dataset)
+            refused = quarantine.update(path, intake.refused, names)
+            rows = split_rows(rows, standing, settled, name, dataset)
             stored.check(rows)
             batch = _number_batch(rows, before)
+            stored.flush()
             manifest.write(manifest.frame([*rows.values()]), workspace.manifest(name), identity)
         except UserError:
             _sweep(workspace, name, before)
@@ -123,26 +156,59 @@ def ingest(
         found_now = fingerprint.of_dataset(workspace, name, source)
         make_version()
         states = {exam: stored.states[exam] for exam in rows}
-        fingerprint.record(workspace, name, found_now, intake.files, states)
-        quarantined = len({refusal.file for refusal in intake.refused} & listed)
-        found = len(listings) + len(unlisted)
+        fingerprint.record(
+            workspace, name, Note(found_now, intake.files, states, offered.headers, intake.faults)
+        )
+        now_refused = {refusal.file for refusal in intake.refused} & names
+        claimed = {exam: listing.name for exam, listing in standing.items()}
+        listed = {listing.name for listing in offered.listings}
+        new = [claimed[exam] for exam in rows.keys() - before.keys()]
+        old = [claimed[exam] for exam in rows.keys() & before.keys() & claimed.keys()]
+        rare = [claimed[exam] for exam in claimed.keys() - rows.keys()]
+        double = listed - now_refused - set(claimed.values()) - set(intake.arriving)
+        arriving = [*offered.arriving, *intake.arriving]
+        parts = [new, [*old, *kept], double, offered.waiting, rare, now_refused, arriving]
+        counts = [offered.files(part) for part in (*parts, offered.skipped)]
         return IngestReport(
-            dataset=name,
-            found=found,
-            accepted=len(rows.keys() - before.keys()),
-            present=len(rows.keys() & before.keys() & offered.keys()),
-            duplicates=found - quarantined - len(offered),
+            name,
+            sum(counts),
+            *counts,
+            exams=len(rows),
             across_splits=intake.across_splits,
-            left_out=len(offered.keys() - rows.keys()),
-            quarantined=quarantined,
             relabelled=sum(
                 rows[exam]["label"] != before[exam]["label"] for exam in rows.keys() & before.keys()
             ),
             removed=len(before.keys() - rows.keys()),
+            unused_lines=offered.unused_lines,
             batch=batch,
             manifest_sha256=manifest.version_hash(workspace.manifest(name)),
             refused=tuple(refused),
+            waits=tuple(sorted(offered.waiting.items())),
         )
+
+
+def _names(offered: Offer) -> set[str]:
+    """Of all that was found and may be an exam."""
+    listed = {listing.name for listing in offered.listings}
+    others = (offered.refused, offered.waiting, offered.unlisted.values(), offered.arriving)
+    return listed.union(*others)
+
+
+def _account_unlisted(
+    offered: Offer, intake: Intake, before: Mapping[str, Row], note: Note
+) -> list[str]:
+    """Keep what was taken in and has no line any more; withdraw what has another label now.
+
+    Returns:
+        Names of files of exams that stay without a listing.
+    """
+    stay = {stamp for stamp in offered.unlisted if note.files[stamp].exam in before}
+    offered.waiting |= {
+        name: offer.NO_LINE for stamp, name in offered.unlisted.items() if stamp not in stay
+    }
+    intake.keep(stay)
+    intake.withdraw(offered.withdrawn & note.files.keys())
+    return [offered.unlisted[stamp] for stamp in stay]
 
 
 def _key(workspace: Workspace, dataset: Dataset) -> bytes:
@@ -213,30 +279,30 @@ def _rows(workspace: Workspace, name: str) -> dict[str, Row]:
 
 
 def _offered(
-    workspace: Workspace, name: str, dataset: Dataset
-) -> tuple[list[Listing], list[Unlisted]]:
+    workspace: Workspace,
+    name: str,
+    dataset: Dataset,
+    key: bytes,
+    note: Note,
+    workers: Workers,
+) -> Offer:
     if isinstance(dataset, MedMNISTDataset):
-        return medmnist.listings(workspace, dataset, name), []
+        return offer.of_listings(medmnist.listings(workspace, dataset, name))
     if isinstance(dataset, PhantomDataset):
-        inbox = workspace.inbox(name)
-        return folder.listings(inbox, phantom.write(inbox, dataset, name), name)
-    place = fingerprint.folder_of(workspace, name, dataset)
-    folder.check_place(workspace, place, dataset, name)
-    return folder.listings(place, dataset, name)
-
-
-def _take_all(
-    intake: Intake,
-    listings: Sequence[Listing],
-    unlisted: Sequence[Unlisted],
-    progress: Progress | None,
-) -> None:
-    for done, listing in enumerate(listings, start=1):
-        intake.take(listing)
-        if progress is not None:
-            progress(done, len(listings))
-    for file in unlisted:
-        intake.refuse_unlisted(file)
+        place = workspace.inbox(name)
+        settings = phantom.write(place, dataset, name)
+    else:
+        place, settings = fingerprint.folder_of(workspace, name, dataset), dataset
+        folder.check_place(workspace, place, dataset, name)
+    return offer.of_folder(
+        place,
+        settings,
+        name,
+        workers=workers,
+        token=partial(pseudonym, key, "series"),
+        known=note.files,
+        headers=note.headers,
+    )
 
 
 def _number_batch(rows: Mapping[str, Row], before: Mapping[str, Row]) -> str | None:

@@ -1,64 +1,130 @@
 """From listings to manifest rows: the same pixels are one exam, under one patient and one label."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from keyslice.exams.exam import Exam, exam_id, from_other_end
+from keyslice.exams.dates import kept_date
+from keyslice.exams.exam import from_other_end
 from keyslice.exams.pseudonym import pseudonym
 from keyslice.exams.quarantine import CONFLICTS, Refusal
-from keyslice.exams.source import UNKNOWN, KnownFile, Listing, Unlisted, UnreadableError
+from keyslice.exams.source import UNKNOWN, KnownFile, Listing
 from keyslice.exams.split import SPLITS
 from keyslice.exams.stored import Stored
+from keyslice.exams.taking import Fault, Taken, take
+from keyslice.exams.workers import Workers
 
 Row = dict[str, Any]
 """A row of the manifest, by column."""
 
-WAY_OUT = (
-    "decide which is right, mend the table, and remove this exam's lines from the quarantine list"
-)
+WAY_OUT = "decide which is right, mend the table, then keyslice quarantine DATASET --decided FILE"
 
 
 class Intake:
-    """Takes listings one by one; `settle` then says what the dataset consists of.
+    """Takes listings; `settle` then says what the dataset consists of.
 
     Args:
         stored: takes each exam as soon as it is read.
         key: of the pseudonyms.
+        dates: what is kept of dates; see `FolderDataset.dates`.
         before: the manifest's rows by exam id.
         known: by stamp, files that need not be read again.
+        faults: by stamp, why files could not be read; they are not tried again.
     """
 
     def __init__(
-        self, stored: Stored, key: bytes, before: Mapping[str, Row], known: Mapping[str, KnownFile]
+        self,
+        stored: Stored,
+        key: bytes,
+        dates: str,
+        before: Mapping[str, Row],
+        known: Mapping[str, KnownFile],
+        faults: Mapping[str, str],
     ) -> None:
         self.refused: list[Refusal] = []
         self.files: dict[str, KnownFile] = {}
         """Those taken in, by stamp."""
+        self.faults: dict[str, str] = {}
+        """Those that could not be read, by stamp."""
+        self.arriving: list[str] = []
         self.across_splits = 0
-        self._stored, self._key, self._before, self._known = stored, key, before, known
+        self._stored, self._key, self._dates, self._before = stored, key, dates, before
+        self._known, self._faults = known, faults
         self._today = datetime.now(UTC).date().isoformat()
         self._read: dict[str, Row] = {}
         self._claims: dict[str, list[tuple[Listing, str]]] = {}
+        self._dropped: set[str] = set()
 
-    def take(self, listing: Listing) -> None:
-        """Read an exam, unless it is known and stored, and note who claims it.
+    def take(
+        self,
+        listings: Sequence[Listing],
+        folder: Path,
+        workers: Workers,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Read exams, unless they are known and stored, and note who claims them.
 
-        What fails is refused.
+        Args:
+            listings: of the exams.
+            folder: that they are stored in.
+            workers: read them.
+            progress: told how many of all are done.
         """
-        try:
-            file = self._known.get(listing.stamp)
-            if file is None or file.exam not in self._before or not self._stored.whole(file.exam):
-                exam = listing.read()
-                file = KnownFile(self._store(exam), exam.reversed)
-            frames = (self._read.get(file.exam) or self._before[file.exam])["frames"]
-            if listing.informative and listing.informative[-1] >= frames:
-                raise UnreadableError(
-                    f"frame {listing.informative[-1]} is listed as informative, of {frames} from 0"
-                )
-        except UnreadableError as error:
-            self._refuse(listing.name, str(error), "unreadable")
+        new = {x.stamp for x in listings if not (self._whole(x) or x.stamp in self._faults)}
+        reads = (listing.read for listing in listings if listing.stamp in new)
+        results = workers.map(partial(take, folder=folder), reads)
+        for done, listing in enumerate(listings, start=1):
+            if listing.stamp in new:
+                self._arrived(listing, next(results))
+            elif self._whole(listing):
+                self._claim(listing, self._known[listing.stamp])
+            else:
+                self._fault(listing, self._faults[listing.stamp])
+            if progress is not None:
+                progress(done, len(listings))
+
+    def keep(self, stamps: Iterable[str]) -> None:
+        """Note files of the dataset's exams that have no listing now; they stay."""
+        self.files |= {stamp: self._known[stamp] for stamp in stamps}
+
+    def withdraw(self, stamps: Iterable[str]) -> None:
+        """Drop the exams of these files unless a listing claims them."""
+        self._dropped |= {self._known[stamp].exam for stamp in stamps if stamp in self._known}
+
+    def refuse(self, file: str, reason: str, kind: str) -> None:
+        """Note a file that is not let in."""
+        self._refuse(file, reason, kind)
+
+    def _whole(self, listing: Listing) -> bool:
+        """Whether a listing's exam is known and stored."""
+        file = self._known.get(listing.stamp)
+        return file is not None and file.exam in self._before and self._stored.whole(file.exam)
+
+    def _arrived(self, listing: Listing, result: Taken | Fault | str) -> None:
+        """Take what a worker gave."""
+        if isinstance(result, str):
+            result = Fault(result)
+        if isinstance(result, Taken):
+            sha256 = self._stored.put(result.exam, result.part, result.row["sha256"])
+            self._read[result.exam] = result.row | {"sha256": sha256}
+            self._claim(listing, KnownFile(result.exam, result.reversed))
+        elif result.arriving:
+            self.arriving.append(listing.name)
+        else:
+            self._fault(listing, result.reason)
+
+    def _fault(self, listing: Listing, reason: str) -> None:
+        self.faults[listing.stamp] = reason
+        self._refuse(listing.name, reason, "unreadable")
+
+    def _claim(self, listing: Listing, file: KnownFile) -> None:
+        frames = (self._read.get(file.exam) or self._before[file.exam])["frames"]
+        if listing.informative and listing.informative[-1] >= frames:
+            reason = f"frame {listing.informative[-1]} is listed as informative, of {frames} from 0"
+            self._refuse(listing.name, reason, "table")
             return
         if listing.informative and file.reversed:
             stored = tuple(from_other_end(listing.informative, frames))
@@ -66,9 +132,6 @@ class Intake:
         self.files[listing.stamp] = file
         patient = pseudonym(self._key, *listing.patient) if listing.patient else UNKNOWN
         self._claims.setdefault(file.exam, []).append((listing, patient))
-
-    def refuse_unlisted(self, file: Unlisted) -> None:
-        self._refuse(file.name, file.reason, "unlisted")
 
     def settle(self, barred: Mapping[str, str]) -> tuple[dict[str, Row], dict[str, Listing]]:
         """The dataset's rows by exam id, still without split and batch where new.
@@ -90,40 +153,38 @@ class Intake:
             listing, _ = max(claims, key=_held_out)
             self.across_splits += sum(other.split != listing.split for other, _ in claims)
             offered[exam] = listing
-            rows[exam] = (
-                rows.get(exam, {"exam_id": exam})
-                | self._read.get(exam, {})
-                | {
-                    "patient": next(iter(self._patients(exam)), UNKNOWN),
-                    "label": listing.label,
-                    "label_source": listing.label_source,
-                    "modality": listing.modality,
-                    "site": listing.site,
-                    "acquired": listing.acquired,
-                    "source_format": listing.source_format,
-                    "informative": None if listing.informative is None else [*listing.informative],
-                }
-            )
+            rows[exam] = self._row(exam, listing, rows.get(exam, {"exam_id": exam}))
+        for exam in self._dropped - self._claims.keys():
+            rows.pop(exam, None)
         return rows, offered
 
-    def _store(self, exam: Exam) -> str:
-        """Store the exam and note its facts."""
-        name = exam_id(exam.frames)
-        count, height, width = exam.frames.shape[:3]
-        between, rows, columns = exam.spacing or (None, None, None)
-        self._read[name] = {
-            "frames": count,
-            "height": height,
-            "width": width,
-            "channels": exam.channels,
-            "dtype": exam.frames.dtype.name,
-            "sha256": self._stored.put(name, exam),
-            "frame_spacing": between,
-            "row_spacing": rows,
-            "column_spacing": columns,
-            "frame_time": exam.frame_time,
-        }
-        return name
+    def _row(self, exam: str, listing: Listing, before: Row) -> Row:
+        """What the source says now, over what is known of old."""
+        read = self._read.get(exam, {})
+        patient = next(iter(self._patients(exam)), UNKNOWN)
+        told = {"modality": listing.modality, "acquired": listing.acquired}
+        found = {column: told[column] or read.get(column) for column in told}
+        dated = kept_date(found["acquired"] or "", self._dates, self._key, patient)
+        return (
+            {"modality": UNKNOWN, "acquired": UNKNOWN}
+            | before
+            | {column: value for column, value in read.items() if column not in told}
+            | ({"modality": found["modality"]} if found["modality"] else {})
+            | ({"acquired": dated} if dated else {})
+            | {
+                "patient": patient,
+                "label": listing.label,
+                "label_source": listing.label_source,
+                "labeller": self._labeller(listing.labeller),
+                "site": listing.site,
+                "source_format": listing.source_format,
+                "informative": None if listing.informative is None else [*listing.informative],
+            }
+        )
+
+    def _labeller(self, name: str) -> str:
+        """A pseudonym: what one person labelled can be told apart, who it was cannot."""
+        return pseudonym(self._key, "labeller", name) if name else UNKNOWN
 
     def _patients(self, exam: str) -> set[str]:
         """Those the exam is, or was, listed under; unknown contradicts nobody."""

@@ -41,12 +41,20 @@ TYPES = pyarrow.schema(
         ("source_format", pyarrow.string()),
         ("sha256", pyarrow.string()),  # of the stored file
         ("label_source", pyarrow.string()),
+        ("labeller", pyarrow.string()),  # pseudonym
         # Numbers of frames as stored, from 0; null: not known.
         ("informative", pyarrow.list_(pyarrow.int32())),
         ("frame_spacing", pyarrow.float64()),  # mm; null: not known
         ("row_spacing", pyarrow.float64()),
         ("column_spacing", pyarrow.float64()),
         ("frame_time", pyarrow.float64()),  # ms; null: not known
+        ("facts", pyarrow.string()),  # JSON; see `exam.FACTS`
+        ("difference_hash", pyarrow.string()),  # equal in most bits for nearly equal exams
+        ("constant_frames", pyarrow.int64()),
+        ("intensity_mean", pyarrow.float64()),  # of the samples as acquired
+        ("intensity_sd", pyarrow.float64()),
+        ("intensity_low", pyarrow.float64()),  # 1st and 99th percentile
+        ("intensity_high", pyarrow.float64()),
     ]
 )
 
@@ -81,11 +89,19 @@ SCHEMA = pa.DataFrameSchema(
         "source_format": _text(),
         "sha256": _text(pa.Check.str_matches(r"^[0-9a-f]{64}$")),
         "label_source": _text(),
+        "labeller": _text(pa.Check.str_matches(r"^([0-9a-f]{32}|unknown)$")),
         "informative": pa.Column(object, nullable=True),
         "frame_spacing": _above_zero(),
         "row_spacing": _above_zero(),
         "column_spacing": _above_zero(),
         "frame_time": _above_zero(),
+        "facts": _text(),
+        "difference_hash": _text(pa.Check.str_matches(r"^[0-9a-f]{48}$")),
+        "constant_frames": pa.Column("int64", pa.Check.ge(0)),
+        "intensity_mean": pa.Column("float64"),
+        "intensity_sd": pa.Column("float64", pa.Check.ge(0)),
+        "intensity_low": pa.Column("float64"),
+        "intensity_high": pa.Column("float64"),
     },
     checks=pa.Check(lambda table: _patients_in_two_splits(table) == 0, name="one split a patient"),
     strict=True,

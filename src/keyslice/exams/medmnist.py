@@ -96,7 +96,7 @@ def read_listings(path: Path, md5: str, dataset: MedMNISTDataset) -> list[Listin
             stamp=stamp(md5, split, number),
             patient=None,
             label=dataset.classes[int(label[0])],
-            read=partial(_exam, images, number),
+            read=partial(Exam, images[number]),
             source_format="medmnist",
             label_source=f"medmnist:{dataset.flag}",
             split=SPLITS[split],
@@ -105,10 +105,6 @@ def read_listings(path: Path, md5: str, dataset: MedMNISTDataset) -> list[Listin
         for split, (images, labels) in content.items()
         for number, label in enumerate(labels)
     ]
-
-
-def _exam(images: np.ndarray, number: int) -> Exam:
-    return Exam(frames=images[number])
 
 
 def locate(file: str, url: str, md5: str, downloads: Path) -> Path:

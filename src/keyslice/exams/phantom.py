@@ -71,6 +71,7 @@ def write(folder: Path, dataset: PhantomDataset, name: str) -> FolderDataset:
         classes=dataset.classes,
         identifiers="public",
         issuer=f"phantom {dataset.kind} {dataset.seed}",
+        settle=0.0,  # nobody else writes there
     )
 
 

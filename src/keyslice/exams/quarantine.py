@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from keyslice import files
@@ -23,7 +24,7 @@ class Refusal:
     Args:
         file: its name in the source; for an exam whose file is gone, `exam <id>`.
         reason: why, in words.
-        kind: unreadable, unlisted, two_patients or two_labels.
+        kind: unreadable; table, of a line about it that breaks a rule; two_patients or two_labels.
         first_seen: UTC date of the ingestion that first refused it for this.
         exam: its id, where it could be read.
     """
@@ -68,6 +69,38 @@ def barred(refusals: Iterable[Refusal], listed: set[str]) -> dict[str, str]:
     The source alone cannot settle such a conflict; removing its lines from the list does.
     """
     return {r.exam: r.kind for r in refusals if r.kind in CONFLICTS and r.file not in listed}
+
+
+def decided(path: Path, names: Iterable[str]) -> None:
+    """Remove all lines of the exams that these files are in conflict about: it is settled.
+
+    The caller holds the dataset's lock.
+
+    Raises:
+        UserError: the list does not name one of them, or for no conflict; it is as it was.
+    """
+    refusals = read(path)
+    kinds = {refusal.file: refusal.kind for refusal in refusals}
+    disputed = {r.file: r.exam for r in refusals if r.kind in CONFLICTS}
+    settled = set()
+    for file in names:
+        if file not in kinds:
+            near = get_close_matches(file, disputed, n=1)
+            raise UserError(
+                f"{file!r} is not in the quarantine list",
+                where="--decided",
+                rule="it names a file as the list does",
+                remedy=f"did you mean {near[0]!r}?" if near else "without options, all are listed",
+            )
+        if file not in disputed:
+            raise UserError(
+                f"{file!r} is in quarantine as {kinds[file]}",
+                where="--decided",
+                rule="it settles a conflict between two patients or two labels",
+                remedy="mend the file or its line in the table; an ingestion then takes it in",
+            )
+        settled.add(disputed[file])
+    update(path, [r for r in refusals if r.exam not in settled], {*kinds})
 
 
 def update(path: Path, refused: Iterable[Refusal], listed: set[str]) -> list[Refusal]:

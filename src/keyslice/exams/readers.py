@@ -1,48 +1,59 @@
 """Exam formats by the ending of a file's name; a new format is one file and one line here."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 from keyslice.exams.exam import Exam
-from keyslice.exams.source import UnreadableError
+from keyslice.exams.source import Reading, SourceFile, UnreadableError
 
-SUFFIXES = {".nii": "nifti", ".nii.gz": "nifti"}
-"""Name of the format, which is that of its module here; the module's `read` reads it."""
+FORMATS = {
+    "nifti": (".nii", ".nii.gz"),
+    "dicom": (".dcm", ".dicom", ".ima"),
+    "video": (".mp4", ".m4v", ".mov", ".mpeg", ".mpg", ".avi", ".mkv", ".webm", ".wmv", ".gif"),
+    "images": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"),
+    "arrays": (".npy", ".npz"),
+}
+"""Name of each format, which is that of its module here, and the endings it is known by. A module's
+`read(files, reading)` reads an exam. DICOM files are known by their content, too."""
+_BY_ENDING = {ending: form for form, endings in FORMATS.items() for ending in endings}
 
 
 def format_of(name: str) -> str | None:
     """The format that a file's name tells, None if it is none of ours."""
     name = name.lower()
-    return next((form for suffix, form in SUFFIXES.items() if name.endswith(suffix)), None)
+    return next((form for ending, form in _BY_ENDING.items() if name.endswith(ending)), None)
 
 
-def read(path: Path, slice_axis: str | int = "auto") -> Exam:
-    """Read an exam of any known format.
+def read(form: str, files: Sequence[SourceFile], reading: Reading) -> Exam:
+    """Read an exam.
+
+    Args:
+        form: of `FORMATS`.
+        files: it is made of.
+        reading: how.
 
     Raises:
-        UnreadableError: unknown format, or damaged.
+        UnreadableError: damaged, not supported, or larger than the limits allow.
     """
-    form = format_of(path.name)
-    if form is None:
-        known = ", ".join(SUFFIXES)
-        raise UnreadableError(f"the ending of its name is none of the known formats ({known})")
     # Imported when first used: listing a source needs no imaging library.
-    reader = import_module(f"keyslice.exams.{form}")
+    reader = import_module(f"keyslice.exams.formats.{form}")
     try:
-        return reader.read(path, slice_axis)
+        return reader.read(files, reading)
     except UnreadableError:
         raise
     except Exception as error:  # whatever a damaged file makes a library do
+        names = {part for file in files for part in Path(file.name).parts}
         raise UnreadableError(
-            f"damaged, truncated or not really {form}{_reason(error, path)}"
+            f"damaged, truncated or not really {form}{_reason(error, names)}"
         ) from None
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _reason(error: Exception, names: set[str]) -> str:
     """A library's message in short; none where it quotes the path, which may name a person."""
     if isinstance(error, MemoryError):
         return ": it asks for more memory than there is"
     text = " ".join((getattr(error, "strerror", None) or str(error)).split())
-    if not text or "/" in text or "\\" in text or path.name in text:
+    if not text or "/" in text or "\\" in text or any(name in text for name in names):
         return ""
     return f": {type(error).__name__}: {text}"[:120]

@@ -1,11 +1,15 @@
-"""What a source offers: one listing per exam, its pixels read only when asked for."""
+"""What a source offers: files, and one listing per exam, its pixels read only when asked for."""
 
 import hashlib
+import io
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
 
+from keyslice.config import Limits
 from keyslice.exams.exam import Exam
 
 UNKNOWN = "unknown"
@@ -16,24 +20,129 @@ class UnreadableError(Exception):
     """A file that cannot become an exam; the message says why, in words, without its name."""
 
 
+class StillArrivingError(UnreadableError):
+    """A file changed while it was read: to be looked at again at the next ingestion."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a source: on the disk, or a member of a zip archive there.
+
+    Args:
+        name: relative to the source, `printable`; of a member `archive.zip/member`.
+        path: where it lies; of a member, the archive.
+        size: bytes.
+        time: of change, nanoseconds; of a member, the archive's.
+        member: its name in the archive; empty of a file on the disk.
+    """
+
+    name: str
+    path: Path
+    size: int
+    time: int
+    member: str = ""
+
+    def open(self) -> BinaryIO:
+        """Its content, seekable; a member is held in memory.
+
+        Raises:
+            UnreadableError: it cannot be opened.
+        """
+        return next(opened([self]))
+
+    def content(self) -> bytes:
+        """All of its bytes; raises as `open`."""
+        with self.open() as stream:
+            return stream.read()
+
+
+def opened(source: Iterable[SourceFile]) -> Iterator[BinaryIO]:
+    """The content of each file; an archive is opened once for members that follow one another.
+
+    Raises:
+        UnreadableError: one of them cannot be opened.
+    """
+    archive: zipfile.ZipFile | None = None
+    try:
+        for file in source:
+            if not file.member:
+                yield file.path.open("rb")
+                continue
+            if archive is None or archive.filename != str(file.path):
+                if archive is not None:
+                    archive.close()
+                archive = zipfile.ZipFile(file.path)
+            yield io.BytesIO(archive.read(file.member))
+    except OSError as error:
+        raise UnreadableError(f"it cannot be opened ({error.strerror})") from None
+    except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError) as error:
+        # Damaged, changed meanwhile, encrypted, or of an unknown compression.
+        raise UnreadableError(
+            f"it cannot be taken out of its archive ({type(error).__name__})"
+        ) from None
+    finally:
+        if archive is not None:
+            archive.close()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How exams are read: settings of a dataset that readers need to know.
+
+    Args:
+        slice_axis: see `FolderDataset.slice_axis`.
+        burned_in: what to do with files that do not say that no text is burned into their pixels.
+        limits: what an exam may have at most.
+    """
+
+    slice_axis: Literal["auto", 0, 1, 2] = "auto"
+    burned_in: Literal["flag", "quarantine"] = "flag"
+    limits: Limits = field(default_factory=Limits)
+
+    def check_size(self, frames: int, height: int, width: int, sample_bytes: int) -> None:
+        """To be called by readers before they decode.
+
+        Args:
+            frames: of the exam.
+            height: pixels.
+            width: pixels.
+            sample_bytes: of one pixel, all channels.
+
+        Raises:
+            UnreadableError: more than the limits allow.
+        """
+        limits = self.limits
+        for what, has, most, setting in (
+            ("frames", frames, limits.frames, "frames"),
+            ("pixels a frame", height * width, limits.pixels, "pixels"),
+            ("bytes", frames * height * width * sample_bytes, limits.memory, "memory"),
+        ):
+            if has > most:
+                raise UnreadableError(
+                    f"it has {has:,} {what}; at most {most:,} are taken (limits.{setting})"
+                )
+
+
 @dataclass(frozen=True)
 class Listing:
     """One exam of a source, before it is read.
 
     Args:
         name: the original name, `printable`; for the terminal and the quarantine list only.
+        files: that it is made of.
         stamp: changes when the file's content or the way of reading it may have changed.
         patient: (issuer, patient id), or None where a public set has no ids.
         label: one of the dataset's classes.
-        read: gives the exam; raises UnreadableError.
+        read: gives the exam; raises UnreadableError. Called in another process.
         source_format: the reader's name.
         label_source: where the label was read.
         split: the official split, where there is one.
         informative: ascending numbers of the frames known to carry the finding, from 0 in the
             order in which the file has them; None: not known.
-        modality: of the acquisition, as the source names it.
+        modality: of the acquisition, as the source names it; empty: as the file tells.
         site: where the exam was made.
-        acquired: ISO date.
+        acquired: ISO date; empty: as the file tells.
+        labeller: who labelled it.
     """
 
     name: str
@@ -45,17 +154,11 @@ class Listing:
     label_source: str
     split: str | None = None
     informative: tuple[int, ...] | None = None
-    modality: str = UNKNOWN
+    modality: str = ""
     site: str = UNKNOWN
-    acquired: str = UNKNOWN
-
-
-@dataclass(frozen=True)
-class Unlisted:
-    """A file of a known format that the source's table does not name."""
-
-    name: str
-    reason: str
+    acquired: str = ""
+    labeller: str = ""
+    files: int = 1
 
 
 class KnownFile(NamedTuple):

@@ -5,12 +5,13 @@ and compared with the manifest's hash. So an ingestion without news costs one `s
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from keyslice.errors import UserError
-from keyslice.exams.exam import Exam, exam_path, save
+from keyslice.exams.exam import exam_path
 from keyslice.exams.source import file_state
 
 
@@ -47,14 +48,24 @@ class Stored:
         self.states[exam] = state
         return True
 
-    def put(self, name: str, exam: Exam) -> str:
-        """Store an exam under its id unless it is there whole; returns the file's SHA-256."""
-        if not self.whole(name):
-            path = exam_path(self._folder, name)
-            save(exam, path)
-            self.states[name] = file_state(path.stat())
-            self._written[name] = _sha256(path)
-        return self._written.get(name) or self._rows[name]["sha256"]
+    def put(self, exam: str, part: Path, sha256: str) -> str:
+        """Put a file into its place unless the exam is there whole; the SHA-256 of what is there.
+
+        It reaches the disk for certain only with `flush`.
+        """
+        if self.whole(exam):
+            part.unlink()
+        else:
+            path = exam_path(self._folder, exam)
+            part.replace(path)
+            self.states[exam] = file_state(path.stat())
+            self._written[exam] = sha256
+        return self._written.get(exam) or self._rows[exam]["sha256"]
+
+    def flush(self) -> None:
+        """To the disk, before a manifest names what was put; one call, not one for each file."""
+        if self._written:
+            os.sync()
 
     def check(self, exams: Iterable[str]) -> None:
         """Raises UserError: one of these exams is not as it was ingested."""

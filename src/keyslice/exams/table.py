@@ -1,36 +1,44 @@
-"""The table of labels of a folder of exams, checked line by line.
+"""The table of labels of a folder of exams.
 
 Everything in it is text; spaces around it are dropped, leading zeros are kept. Each line has as
-many fields as the first, which names the columns: file, patient_id and the label's; optional:
-issuer, site, acquired (ISO date), modality, split (an official one) and informative: between spaces
-the numbers of the frames that carry the finding. They count from 0 along the axis that slices are
-taken along (see `FolderDataset.slice_axis`; time, in a video), in the order in which the file has
-them, whichever way up the patient lies in it. An empty cell says that no frame carries a finding.
-Errors name line and column and quote no cell: any may hold a patient's name by mistake.
+many fields as the first, which names the columns: file or series (one of them at least), patient_id
+and the label's; optional: issuer, site, acquired (ISO date), modality, labeller, split (an official
+one) and informative: between spaces the numbers of the frames that carry the finding. They count
+from 0 along the axis that slices are taken along (see `FolderDataset.slice_axis`; in videos, time),
+in the order in which the file has them, whichever way up the patient lies in it. An empty cell says
+that no frame carries a finding.
+
+`file` is a path relative to the folder: of a file, of one of an exam's many, of the folder that an
+exam fills, or of a member of an archive, as in `export.zip/a.dcm`. `series` is the UID of a DICOM
+series (or that and, after a slash, the UID of one multi-frame object in it).
+
+A table that cannot be told apart into lines and columns stops the ingestion. Anything else is an
+error about one exam, which waits or is refused. Messages name line and column and quote no cell:
+any may hold a patient's name by mistake.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from keyslice.config import FolderDataset
 from keyslice.errors import UserError
-from keyslice.exams import readers
-from keyslice.exams.source import UNKNOWN, Listing, file_state, stamp
+from keyslice.exams.source import UNKNOWN
 from keyslice.exams.split import SPLITS
 
 COLUMNS = (
     "file",
+    "series",
     "patient_id",
     "label",
     "issuer",
     "site",
     "acquired",
     "modality",
+    "labeller",
     "split",
     "informative",
 )
@@ -38,32 +46,110 @@ COLUMNS = (
 OFFICIAL = {split: split for split in SPLITS} | {"val": "validation"}
 
 
-@dataclass
+class LineError(Exception):
+    """A line that says of its exam what cannot be; the message says what, and the way out."""
+
+    def __init__(self, line: int, what: str, rule: str, remedy: str) -> None:
+        super().__init__(f"line {line} {what}; {rule}; {remedy}")
+
+
+class WaitingError(Exception):
+    """The exam has no label yet that it could be taken in with; the message says why."""
+
+
+class Entry(NamedTuple):
+    """What the table says of one exam; see `source.Listing`."""
+
+    patient: tuple[str, str] | None
+    label: str
+    split: str | None
+    informative: tuple[int, ...] | None
+    modality: str
+    site: str
+    acquired: str
+    labeller: str
+
+
 class LabelTable:
-    """Of one folder; its rows become listings, each checked against those before it.
+    """Of one folder, read whole.
+
+    Args:
+        folder: that holds the exams.
+        dataset: its settings.
+        name: of the dataset.
+        token: what stands for the UID of a series.
 
     Raises:
-        UserError: from its methods; the table cannot be read, lacks a column, or a line breaks a
-            rule.
+        UserError: the table cannot be read, or lacks a column.
     """
 
-    folder: Path
-    dataset: FolderDataset
-    name: str
-    lines: dict[Path, int] = field(default_factory=dict)
-    """Line that listed each file."""
-    splits: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
-    """Official split of each patient, and the line that said so."""
+    def __init__(
+        self, folder: Path, dataset: FolderDataset, name: str, token: Callable[[str], str] = str
+    ) -> None:
+        self.dataset, self.name = dataset, name
+        self._columns: dict[str, int] = {}
+        self._rows: dict[int, tuple[str, ...]] = {}
+        self._lines: dict[str, list[int]] = {}
+        self._patients: dict[tuple[str, str], tuple[str, int]] = {}
+        """Official split of each patient, and the line that said so first."""
+        self._used: set[int] = set()
+        for line, row in self._read(folder):
+            self._rows[line] = row
+            for key in {_path(self._cell(row, "file")), self._token(row, token)} - {""}:
+                self._lines.setdefault(key, []).append(line)
 
-    def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+    @property
+    def keys(self) -> Iterable[str]:
+        """All that the lines name."""
+        return self._lines.keys()
+
+    @property
+    def unused(self) -> list[int]:
+        """Lines that no exam was found for, so far."""
+        return sorted(self._rows.keys() - self._used)
+
+    def entry(self, keys: Iterable[str]) -> Entry | None:
+        """What the lines say that name an exam by one of `keys`; None where there is none.
+
+        Raises:
+            WaitingError: its label is empty or none of the classes.
+            LineError: a line breaks a rule, or two contradict each other.
+        """
+        lines = sorted({line for key in keys for line in self._lines.get(_path(key), ())})
+        if not lines:
+            return None
+        self._used.update(lines)
+        entries = [self._entry(line, self._rows[line]) for line in lines]
+        first = entries[0]
+        for line, other in zip(lines[1:], entries[1:], strict=True):
+            for what in ("label", "patient", "split", "informative"):
+                if getattr(other, what) != getattr(first, what):
+                    raise LineError(
+                        line,
+                        f"names another {what} than line {lines[0]} does for the same exam",
+                        f"an exam has one {what}",
+                        "decide which is right, and mend or drop the other",
+                    )
+        return first
+
+    def _token(self, row: Sequence[str], token: Callable[[str], str]) -> str:
+        series = self._cell(row, "series")
+        return "/".join(map(token, series.split("/"))) if series else ""
+
+    def _cell(self, row: Sequence[str], column: str) -> str:
+        number = self._columns.get(column)
+        return "" if number is None else row[number]
+
+    def _read(self, folder: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Line number and values of each line, columns checked first."""
-        path = self.folder / self.dataset.labels
+        path = folder / self.dataset.labels
         try:
             # The signature that spreadsheets put in front is dropped.
             with path.open(encoding="utf-8-sig", newline="") as file:
                 table = csv.reader(file, strict=True)
                 columns = [column.strip() for column in next(table, [])]
                 self._check_columns(columns)
+                self._columns = {column: number for number, column in enumerate(columns)}
                 for values in filter(None, table):
                     if len(values) != len(columns):
                         raise self._error(
@@ -72,8 +158,7 @@ class LabelTable:
                             f"each line has as many as the first, {len(columns)}",
                             'put text that holds a comma between quotes, as in "Smith, Ann"',
                         )
-                    row = dict(zip(columns, map(str.strip, values), strict=True))
-                    yield table.line_num, row
+                    yield table.line_num, tuple(map(str.strip, values))
         except FileNotFoundError:
             raise UserError(
                 f"no table of labels {path}",
@@ -98,18 +183,20 @@ class LabelTable:
 
     def _check_columns(self, columns: Sequence[str]) -> None:
         key = f"datasets.{self.name}.label_column"
-        for column, where in (
-            ("file", self.dataset.labels),
-            ("patient_id", self.dataset.labels),
-            (self.dataset.label_column, f"{self.dataset.labels} ({key})"),
+        for needed, where in (
+            (("file", "series"), self.dataset.labels),
+            (("patient_id",), self.dataset.labels),
+            ((self.dataset.label_column,), f"{self.dataset.labels} ({key})"),
         ):
-            if column not in columns:
+            if not set(needed).intersection(columns):
                 # Of its words only known ones are told: without a header they are a patient's.
-                near = get_close_matches(column, [name for name in COLUMNS if name in columns])
+                known = [name for name in COLUMNS if name in columns]
+                near = get_close_matches(needed[0], known)
                 raise UserError(
-                    f"no column {column!r}",
+                    f"no column {' or '.join(map(repr, needed))}",
                     where=where,
-                    rule="file, patient_id and the label's column are needed, named in line 1",
+                    rule="file (or series), patient_id and the label's column are needed, named in "
+                    "line 1",
                     remedy=f"did you mean {near[0]!r}?" if near else "add it, or mend its name",
                 )
         for number, column in enumerate(columns):
@@ -121,92 +208,51 @@ class LabelTable:
                     "rename or drop one",
                 )
 
-    def listing(self, line: int, row: dict[str, str]) -> Listing:
-        path = self._file(line, row["file"])
-        name = path.relative_to(self.folder).as_posix()
-        label = row[self.dataset.label_column]
+    def _entry(self, line: int, row: Sequence[str]) -> Entry:
+        label = self._cell(row, self.dataset.label_column)
+        if not label:
+            raise WaitingError("its label is empty")
         if label not in self.dataset.classes:
-            raise self._error(
-                line,
-                f"column {self.dataset.label_column} holds an unknown label",
-                f"the classes of datasets.{self.name} are {', '.join(self.dataset.classes)}",
-                "mend the label, or drop the line",
-            )
+            raise WaitingError("its label is none of the classes")
         patient = self._patient(line, row)
-        return Listing(
-            name=name,
-            stamp=stamp(name, file_state(path.stat()), self.dataset.slice_axis),
+        return Entry(
             patient=patient,
             label=label,
-            read=partial(readers.read, path, self.dataset.slice_axis),
-            source_format=readers.format_of(path.name) or UNKNOWN,
-            label_source=f"{self.dataset.labels}:{self.dataset.label_column}",
             split=self._split(line, row, patient),
             informative=self._informative(line, row),
-            modality=row.get("modality") or UNKNOWN,
-            site=row.get("site") or UNKNOWN,
+            modality=self._cell(row, "modality"),
+            site=self._cell(row, "site") or UNKNOWN,
             acquired=self._acquired(line, row),
+            labeller=self._cell(row, "labeller"),
         )
 
-    def _file(self, line: int, name: str) -> Path:
-        # One name for one file, however it is written: ./a.nii is a.nii.
-        relative = PurePosixPath(name)
-        path = self.folder / relative
-        try:
-            inside = path.resolve().is_relative_to(self.folder.resolve())
-            there = path.is_file()
-        except (OSError, ValueError) as error:  # too long for a name, a folder that is closed, …
-            raise self._error(
-                line,
-                f"the file cannot be looked for ({getattr(error, 'strerror', 'no file name')})",
-                "every listed file can be read",
-                "mend its name or the permissions of its folder",
-            ) from None
-        if not name or relative.is_absolute() or ".." in relative.parts or not inside:
-            raise self._error(
-                line,
-                "the file lies outside the folder" if name else "names no file",
-                "files are named by their path relative to the folder, and lie in it",
-                "move the file into the folder",
-            )
-        if not there:
-            raise self._error(
-                line, "the file is not there", "every listed file exists", "add it or drop the line"
-            )
-        if first := self.lines.get(path):
-            raise self._error(
-                line, f"lists the file of line {first} again", "a file has one line", "drop one"
-            )
-        self.lines[path] = line
-        return path
-
-    def _patient(self, line: int, row: dict[str, str]) -> tuple[str, str] | None:
-        if row["patient_id"]:
-            return row.get("issuer") or self.dataset.issuer, row["patient_id"]
+    def _patient(self, line: int, row: Sequence[str]) -> tuple[str, str] | None:
+        if patient := self._cell(row, "patient_id"):
+            return self._cell(row, "issuer") or self.dataset.issuer, patient
         if self.dataset.identifiers == "public":
             return None
-        raise self._error(
+        raise LineError(
             line,
             "has no patient_id",
             "without it a patient could be in two splits",
             f"fill it in; only with datasets.{self.name}.identifiers: public may it be empty",
         )
 
-    def _split(self, line: int, row: dict[str, str], patient: tuple[str, str] | None) -> str | None:
-        if "split" not in row:
+    def _split(self, line: int, row: Sequence[str], patient: tuple[str, str] | None) -> str | None:
+        if "split" not in self._columns:
             return None
-        split = OFFICIAL.get(row["split"])
+        split = OFFICIAL.get(self._cell(row, "split"))
         if split is None:
-            raise self._error(
+            raise LineError(
                 line,
-                "column split holds an unknown split",
+                "has an unknown split",
                 "where the table has a column split, each line fills it",
                 f"known: {', '.join(OFFICIAL)}",
             )
         if patient is not None:
-            other, first = self.splits.setdefault(patient, (split, line))
+            other, first = self._patients.setdefault(patient, (split, line))
             if other != split:
-                raise self._error(
+                raise LineError(
                     line,
                     f"puts the patient of line {first} into {split} as well as {other}",
                     "a patient is in one split",
@@ -214,28 +260,29 @@ class LabelTable:
                 )
         return split
 
-    def _informative(self, line: int, row: dict[str, str]) -> tuple[int, ...] | None:
-        if "informative" not in row:
+    def _informative(self, line: int, row: Sequence[str]) -> tuple[int, ...] | None:
+        if "informative" not in self._columns:
             return None
-        words = row["informative"].split()
+        words = self._cell(row, "informative").split()
         if not all(word.isascii() and word.isdigit() for word in words):
-            raise self._error(
+            raise LineError(
                 line,
-                "column informative holds more than frame numbers",
+                "holds in column informative more than frame numbers",
                 "it lists numbers of frames, from 0 in the file's own order, with spaces between",
                 "mend it or leave it empty",
             )
         return tuple(sorted({int(word) for word in words}))
 
-    def _acquired(self, line: int, row: dict[str, str]) -> str:
-        if not row.get("acquired"):
-            return UNKNOWN
+    def _acquired(self, line: int, row: Sequence[str]) -> str:
+        acquired = self._cell(row, "acquired")
+        if not acquired:
+            return ""
         try:
-            return date.fromisoformat(row["acquired"]).isoformat()
+            return date.fromisoformat(acquired).isoformat()
         except ValueError:
-            raise self._error(
+            raise LineError(
                 line,
-                "column acquired holds no date",
+                "holds in column acquired no date",
                 "it is an ISO date, such as 2024-03-01",
                 "mend it or leave it empty",
             ) from None
@@ -243,3 +290,8 @@ class LabelTable:
     def _error(self, line: int, what: str, rule: str, remedy: str) -> UserError:
         where = f"{self.dataset.labels} of {self.name}, line {line}"
         return UserError(what, where=where, rule=rule, remedy=remedy)
+
+
+def _path(name: str) -> str:
+    """One name for one file, however it is written: ./a.nii is a.nii, folder/ is folder."""
+    return PurePosixPath(name).as_posix() if name else ""

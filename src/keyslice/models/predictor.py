@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ import torch
 from keyslice.config import StageSettings
 from keyslice.errors import UserError
 from keyslice.exams.exam import Exam, exam_id, from_other_end
-from keyslice.exams.readers import read
-from keyslice.exams.source import UnreadableError, printable
+from keyslice.exams.opening import open_exam
+from keyslice.exams.source import Reading, UnreadableError, printable
 from keyslice.models import build
 from keyslice.models.classifier import FrameClassifier
 from keyslice.models.inference import ExamOutput, infer
-from keyslice.prepared import pad, prepare_frames, thinned
+from keyslice.prepared import check_eight_bit, pad, prepare_frames, thinned
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Predictor:
         model: FrameClassifier,
         settings: StageSettings,
         seed: int,
-        slice_axis: int | str = "auto",
+        slice_axis: Literal["auto", 0, 1, 2] = "auto",
     ) -> None:
         self.model = model
         self.settings = settings
         self.seed = seed
-        self.slice_axis = slice_axis
+        self._reading = Reading(slice_axis)
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
@@ -151,12 +151,16 @@ class Predictor:
 
     def _read(self, path: Path) -> Exam | UserError:
         name = printable(str(path))
-        if not path.is_file():
+        if not path.exists():
             return UserError("no such file", where=name, remedy="mend the path")
         try:
-            return read(path, self.slice_axis)
+            exam = open_exam(path, self._reading)
+            check_eight_bit(exam.frames.dtype.name, self.settings.prepare.intensity)
         except UnreadableError as error:
             return UserError(str(error), where=name, remedy="give a whole exam file")
+        except UserError as error:
+            return error
+        return exam
 
 
 def _as_in_file(prediction: Prediction, exam: Exam) -> Prediction:

@@ -16,9 +16,18 @@ import pyarrow.parquet as pq
 from keyslice import files, prepared
 from keyslice.config import Params, Prepare, Workspace
 from keyslice.errors import UserError
-from keyslice.exams import exam, manifest
+from keyslice.exams import container, manifest
+from keyslice.exams.exam import exam_path
 from keyslice.exams.lock import dataset_lock
-from keyslice.prepared import COPIED, EMPTY, FORMAT, TYPES, prepare_frames, thinned
+from keyslice.prepared import (
+    COPIED,
+    EMPTY,
+    FORMAT,
+    TYPES,
+    check_eight_bit,
+    prepare_frames,
+    thinned,
+)
 from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 
@@ -72,12 +81,15 @@ def write_store(
         manifest_sha256: of its file; kept in the store.
         exams: folder of the exams.
         out: folder of the store.
-        settings: image size, percentiles, most frames.
+        settings: image size, intensity, most frames.
         progress: told of each exam.
 
     Raises:
-        UserError: an exam is missing or is not the one that was ingested.
+        UserError: an exam is missing or is not the one that was ingested; or some have 8 bits, and
+            the settings do not say what becomes of them.
     """
+    for dtype in manifest["dtype"].unique():  # before any work
+        check_eight_bit(dtype, settings.intensity)
     out.mkdir(parents=True, exist_ok=True)
     (out / "store.json").unlink(missing_ok=True)
     batches = {
@@ -164,9 +176,9 @@ def _write_shard(
 
 def _load(folder: Path, exam_id: str, sha256: str) -> np.ndarray:
     try:
-        content = exam.exam_path(folder, exam_id).read_bytes()
+        content = exam_path(folder, exam_id).read_bytes()
         if hashlib.sha256(content).hexdigest() == sha256:
-            return exam.load(io.BytesIO(content)).frames
+            return container.load(io.BytesIO(content)).frames
         fault = "is not the exam that was ingested"
     except FileNotFoundError:
         fault = "is not there"

@@ -1,14 +1,23 @@
 import gzip
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.nifti1 import Nifti1Extension
 
-from keyslice.exams.readers import read
-from keyslice.exams.source import UnreadableError
+from keyslice.config import Limits
+from keyslice.exams import container, readers
+from keyslice.exams.exam import Exam
+from keyslice.exams.source import Reading, SourceFile, UnreadableError, file_state
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read(path: Path, slice_axis: Literal["auto", 0, 1, 2] = "auto") -> Exam:
+    file = SourceFile(path.name, path, *file_state(path.stat()))
+    return readers.read("nifti", [file], Reading(slice_axis=slice_axis))
 
 
 def _save(path: Path, samples: np.ndarray, affine: np.ndarray = LPS) -> Path:
@@ -38,7 +47,7 @@ def test_the_stored_orientation_does_not_matter(tmp_path: Path, flips: tuple[int
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 def test_frames_that_run_against_the_files_own_order_are_known_to(
-    tmp_path: Path, axis: int, order: tuple[int, ...]
+    tmp_path: Path, axis: Literal[0, 1, 2], order: tuple[int, ...]
 ):
     """Whichever of the file's axes the slices lie along."""
     stored_axis = order.index(axis)
@@ -197,7 +206,7 @@ def test_a_damaged_header_makes_a_file_unreadable_and_its_name_is_not_told(
 @pytest.mark.parametrize(
     ("samples", "reason"),
     [
-        (np.zeros((3, 3, 3, 2), np.uint8), "neither a volume"),
+        (np.zeros((3, 3, 3, 2, 2), np.uint8), "neither a volume"),
         (np.zeros((3, 3), np.uint8), "neither a volume"),
         (np.full((3, 3, 3), np.nan, np.float32), "not finite"),
         (np.full((3, 3, 3), 2**24 + 1, np.int32), "without loss"),
@@ -207,3 +216,96 @@ def test_a_damaged_header_makes_a_file_unreadable_and_its_name_is_not_told(
 def test_what_cannot_become_an_exam_says_why(tmp_path: Path, samples: np.ndarray, reason: str):
     with pytest.raises(UnreadableError, match=reason):
         read(_save(tmp_path / "e.nii", samples))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_a_member_of_an_archive_is_the_same_exam(tmp_path: Path, member_file, suffix: str, kind):
+    samples = np.arange(2 * 3 * 4, dtype=">i2").reshape(4, 3, 2)
+    path = tmp_path / f"e{suffix}"
+    nib.save(kind(samples, LPS), path)
+    exam, member = read(path), readers.read("nifti", [member_file(path)], Reading())
+    assert (exam.frames == samples.transpose(2, 1, 0)).all()
+    assert (member.frames == exam.frames).all()
+    assert (member.spacing, member.facts) == (exam.spacing, exam.facts)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_volumes_at_several_times_are_frames_slice_by_slice_time_by_time(
+    tmp_path: Path, colour: bool
+):
+    channels = (3,) if colour else ()
+    shape = (2, 3, 4, 5, *channels)  # time, slice, row, column
+    frames = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    samples = np.moveaxis(frames, (0, 1, 2, 3), (3, 2, 1, 0))
+    if colour:
+        samples = np.ascontiguousarray(samples)
+        samples = samples.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    exam = read(_save(tmp_path / "e.nii", samples))
+    assert (exam.frames == frames.reshape(6, 4, 5, *channels)).all()
+    assert (exam.frame_time, exam.plane, exam.reversed) == (None, None, False)
+    assert exam.spacing == (1, 1, 1)
+
+
+def test_slices_at_several_times_come_in_the_files_own_order(tmp_path: Path):
+    samples = np.zeros((2, 2, 3, 2), np.uint8) + np.array([[1, 4], [2, 5], [3, 6]], np.uint8)
+    for upwards in (1, -1):
+        exam = read(_save(tmp_path / "e.nii", samples, np.diag([-1, -1, upwards, 1.0])))
+        assert exam.frames[:, 0, 0].tolist() == [1, 2, 3, 4, 5, 6]
+        assert not exam.reversed
+
+
+def test_a_series_of_one_volume_is_that_volume(tmp_path: Path):
+    samples = np.arange(24, dtype=np.uint8).reshape(4, 3, 2)
+    one = read(_save(tmp_path / "a.nii", samples))
+    other = read(_save(tmp_path / "b.nii", samples[..., None]))
+    assert (one.frames == other.frames).all()
+    assert (one.spacing, one.facts) == (other.spacing, other.facts)
+
+
+def test_a_flipped_bit_in_a_packed_file_is_noticed(tmp_path: Path):
+    path = _save(tmp_path / "e.nii", np.zeros((30, 30, 30), np.uint8))
+    content = bytearray(gzip.compress(path.read_bytes(), 0))  # stored: any bit still inflates
+    content[len(content) // 2] ^= 1
+    path.with_suffix(".nii.gz").write_bytes(content)
+    with pytest.raises(UnreadableError, match="damaged"):
+        read(path.with_suffix(".nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [(Limits(frames=5), "6 frames"), (Limits(pixels=19), "20 pixels"), (Limits(memory=239), "240")],
+)
+def test_what_exceeds_the_limits_is_refused_before_it_is_read(
+    tmp_path: Path, source_file, monkeypatch, limits: Limits, reason: str
+):
+    path = _save(tmp_path / "e.nii", np.zeros((4, 5, 6), np.int16))
+    monkeypatch.setattr("keyslice.exams.formats.nifti.ArrayProxy", None)
+    with pytest.raises(UnreadableError, match=reason):
+        readers.read("nifti", [source_file(path)], Reading(limits=limits))
+
+
+def test_an_extension_that_claims_much_memory_is_not_read(tmp_path: Path):
+    path = _save(tmp_path / "e.nii", np.zeros((4, 5, 6), np.uint8))
+    content = bytearray(path.read_bytes())
+    content[348:356] = b"\x01\0\0\0" + np.array(2**31 - 16, "<i4").tobytes()
+    path.write_bytes(content)
+    assert read(path).frames.shape == (6, 5, 4)
+
+
+def test_free_text_of_the_header_is_not_kept(tmp_path: Path):
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), LPS)
+    for name in ("descrip", "aux_file", "intent_name", "db_name"):
+        image.header[name] = b"Doe^John"
+    image.header.extensions.append(Nifti1Extension("comment", b"Doe^John"))
+    nib.save(image, tmp_path / "e.nii")
+    assert b"Doe^John" in (tmp_path / "e.nii").read_bytes()
+    exam = read(tmp_path / "e.nii")
+    assert b"Doe" not in container.dumps(exam)
+    assert "Doe" not in repr(exam)
+
+
+def test_two_files_are_no_exam(tmp_path: Path, source_file):
+    file = source_file(_save(tmp_path / "e.nii", np.zeros((4, 5, 6), np.int16)))
+    with pytest.raises(UnreadableError, match="one file"):
+        readers.read("nifti", [file, file], Reading())

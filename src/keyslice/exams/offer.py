@@ -1,0 +1,157 @@
+"""What a source offers to an ingestion: listings, and an account of everything else in it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from keyslice.config import FolderDataset
+from keyslice.errors import UserError
+from keyslice.exams import discovery
+from keyslice.exams.discovery import Explorer, Header, Unit
+from keyslice.exams.source import KnownFile, Listing, Reading, SourceFile, UnreadableError
+from keyslice.exams.table import Entry, LabelTable, LineError, WaitingError
+from keyslice.exams.workers import Workers
+
+NO_LINE = "no line of the table names it"
+
+
+@dataclass
+class Offer:
+    """What was found in a source.
+
+    Args:
+        listings: exams with a label.
+        waiting: exams without one they could be taken in with: reason by name.
+        unlisted: stamps of files taken in earlier that the table does not name any more.
+        withdrawn: stamps of files whose label is empty now, or none of the classes.
+        refused: reason and kind by name.
+        skipped: files that are no exams: reason by name.
+        arriving: names of files that are still being written.
+        counts: of files, by the names above where it is not one.
+        headers: of DICOM files; see `Discovery`.
+        unused_lines: of the table, that name nothing that was found.
+    """
+
+    listings: list[Listing] = field(default_factory=list)
+    waiting: dict[str, str] = field(default_factory=dict)
+    unlisted: dict[str, str] = field(default_factory=dict)
+    withdrawn: set[str] = field(default_factory=set)
+    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    arriving: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    headers: dict[str, Header] = field(default_factory=dict)
+    unused_lines: int = 0
+
+    def files(self, names: Iterable[str]) -> int:
+        """How many files these are."""
+        return sum(self.counts.get(name, 1) for name in names)
+
+
+def of_folder(
+    folder: Path,
+    dataset: FolderDataset,
+    name: str,
+    *,
+    workers: Workers,
+    token: Callable[[str], str] = str,
+    known: Mapping[str, KnownFile] | None = None,
+    headers: Mapping[str, Header] | None = None,
+) -> Offer:
+    """The exams in a folder with the labels that its table gives them.
+
+    Args:
+        folder: the source.
+        dataset: its settings.
+        name: of the dataset.
+        workers: read the headers of DICOM files.
+        token: what stands for a UID.
+        known: files that were taken in earlier, by stamp.
+        headers: known ones, by stamp.
+
+    Raises:
+        UserError: a folder or the table cannot be read, or the table breaks a rule.
+    """
+    reading = reading_of(dataset)
+    table = LabelTable(folder, dataset, name, token)
+    explorer = Explorer(
+        folder,
+        dataset.limits,
+        settle=dataset.settle,
+        own=(dataset.labels,),
+        single=frozenset(table.keys),
+        known=headers,
+        headers=lambda files: workers.map(partial(header, token=token), files),
+    )
+    try:
+        found = explorer.explore()
+    except OSError as error:
+        raise UserError(
+            f"a folder in {folder} cannot be read ({error.strerror})",
+            where=f"datasets.{name}.path",
+            rule="every folder with exams can be read",
+            remedy=f"`find {folder} -type d ! -readable` names it",
+        ) from None
+    offer = Offer(
+        refused={file: (reason, "unreadable") for file, reason in found.refused.items()},
+        skipped=found.skipped,
+        arriving=found.arriving,
+        headers=found.headers,
+    )
+    source = f"{dataset.labels}:{dataset.label_column}"
+    for unit in found.units:
+        offer.counts[unit.name] = len(unit.files)
+        stamp = unit.stamp(reading)
+        try:
+            entry = table.entry(unit.keys)
+        except LineError as error:
+            offer.refused[unit.name] = (f"{dataset.labels}, {error}", "table")
+        except WaitingError as error:
+            offer.waiting[unit.name] = str(error)
+            offer.withdrawn.add(stamp)
+        else:
+            if entry is not None:
+                offer.listings.append(_listing(unit, stamp, reading, entry, source))
+            elif known and stamp in known:
+                offer.unlisted[stamp] = unit.name
+            else:
+                offer.waiting[unit.name] = NO_LINE
+    offer.unused_lines = len(table.unused)
+    return offer
+
+
+def of_listings(listings: Iterable[Listing]) -> Offer:
+    """Of a source that consists of labelled exams."""
+    return Offer([*listings])
+
+
+def reading_of(dataset: FolderDataset) -> Reading:
+    """How the files of a dataset are read."""
+    return Reading(dataset.slice_axis, dataset.burned_in, dataset.limits)
+
+
+def header(file: SourceFile, token: Callable[[str], str]) -> Header | str:
+    """What is noted of a DICOM file's header, or why it cannot be read. Called by workers."""
+    from keyslice.exams.formats.dicom import series  # pydicom
+
+    try:
+        found = series(file)
+    except UnreadableError as error:
+        return str(error)
+    except Exception:  # whatever a damaged file makes the library do
+        return "damaged, truncated or not really dicom"
+    whole = "/".join(map(token, found.uid.split("/")))
+    return whole, token(found.series), found.image, found.reason
+
+
+def _listing(unit: Unit, stamp: str, reading: Reading, entry: Entry, source: str) -> Listing:
+    return Listing(
+        name=unit.name,
+        stamp=stamp,
+        read=partial(discovery.read, unit, reading),
+        source_format=unit.form,
+        label_source=source,
+        files=len(unit.files),
+        **entry._asdict(),
+    )

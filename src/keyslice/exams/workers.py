@@ -1,0 +1,101 @@
+"""Exams are read in processes of their own: on all cores, and one that a file ends takes no other.
+
+A damaged file can make a library crash, never come to an end, or ask for all the memory there is:
+then its worker is ended and the file refused.
+"""
+
+import multiprocessing
+import os
+import resource
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractContextManager
+from functools import partial
+from types import TracebackType
+from typing import TypeVar
+
+import psutil
+from pebble import ProcessExpired, ProcessPool
+
+from keyslice.config import Limits
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 4
+"""Tasks for each worker that are under way or wait: none idles, and memory stays bounded."""
+TOO_LONG = "reading it took longer than {:,} s (limits.seconds)"
+ENDED = "reading it ended the process that did: damaged, or larger than memory allows"
+
+
+class Workers(AbstractContextManager["Workers"]):
+    """A pool of processes, started when it is first needed.
+
+    Args:
+        limits: on time and memory.
+        count: of processes; default: the cores this process may use.
+    """
+
+    def __init__(self, limits: Limits, count: int | None = None) -> None:
+        self._limits = limits
+        self._count = count or len(os.sched_getaffinity(0))
+        self._pool: ProcessPool | None = None
+
+    def map(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[Result | str]:
+        """`function(item)` for each item, in their order; where it did not return, why, in words.
+
+        `function` and its results travel between processes; what it raises is raised here.
+        """
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(self.pool().schedule(function, (item,), timeout=self._limits.seconds))
+            if len(waiting) >= AHEAD * self._count:
+                yield self._result(waiting.popleft())
+        while waiting:
+            yield self._result(waiting.popleft())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._pool is None:
+            return
+        if kind is None:
+            self._pool.close()
+        else:
+            self._pool.stop()
+        self._pool.join()
+
+    def _result(self, future: "Future[Result]") -> Result | str:
+        try:
+            return future.result()
+        except FutureTimeoutError:
+            return TOO_LONG.format(self._limits.seconds)
+        except ProcessExpired:
+            return ENDED
+
+    def pool(self) -> ProcessPool:
+        """The processes; started now, if they are not."""
+        if self._pool is None:
+            # Not forked from this process, which may run threads, and hold torch.
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["keyslice.exams.taking"])
+            most = min(
+                2 * self._limits.memory + 2**30, psutil.virtual_memory().total // self._count
+            )
+            self._pool = ProcessPool(
+                max_workers=self._count, initializer=partial(_bound, most), context=context
+            )
+        return self._pool
+
+
+def _bound(most: int) -> None:
+    """Limit what this process may allocate to `most` bytes, beyond what it has mapped by now."""
+    mapped = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + most, resource.RLIM_INFINITY))
