@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -90,12 +91,17 @@ class Workers(AbstractContextManager["Workers"]):
                 2 * self._limits.memory + 2**30, psutil.virtual_memory().total // self._count
             )
             self._pool = ProcessPool(
-                max_workers=self._count, initializer=partial(_bound, most), context=context
+                max_workers=self._count, initializer=partial(_begin, most), context=context
             )
         return self._pool
 
 
-def _bound(most: int) -> None:
-    """Limit what this process may allocate to `most` bytes, beyond what it has mapped by now."""
+def _begin(most: int) -> None:
+    """Limit what this process may allocate to `most` bytes, beyond what it has mapped by now.
+
+    And silence it: libraries print what they think of a file, from below Python, too.
+    """
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     mapped = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (mapped + most, resource.RLIM_INFINITY))

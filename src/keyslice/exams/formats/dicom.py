@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.uid import UID
 
 from keyslice.exams.codecs import dicom as codec
 from keyslice.exams.codecs import raw
@@ -92,7 +93,8 @@ def series(file: SourceFile) -> Series:
     """What the header of a DICOM file says that it belongs to.
 
     Raises:
-        UnreadableError: it cannot be opened, or its header is damaged.
+        UnreadableError: it cannot be opened, its header is damaged, or it holds no image although
+            it is of no kind that holds none.
     """
     with quiet(), file.open() as stream:
         dataset, inside = header(stream, SERIES_TAGS)
@@ -108,8 +110,12 @@ def _no_image(dataset: Dataset) -> str:
     meta = getattr(dataset, "file_meta", Dataset())
     if DICOMDIR in (text(dataset, "SOPClassUID"), text(meta, "MediaStorageSOPClassUID")):
         return "a DICOMDIR: it lists files, and holds no image"
-    kind = NO_IMAGES.get(text(dataset, "Modality"))
-    return f"{kind}: it holds no image" if kind else "it holds no image"
+    if kind := NO_IMAGES.get(text(dataset, "Modality")):
+        return f"{kind}: it holds no image"
+    stored = UID(text(dataset, "SOPClassUID"))
+    if stored.type == "SOP Class" and "Image" not in stored.name:
+        return "an object of a class that holds no image"
+    raise UnreadableError("its image is missing: damaged, truncated, or a header alone")
 
 
 def read(files: Sequence[SourceFile], reading: Reading) -> Exam:
