@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check format bench fuzz scale lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,6 +38,12 @@ format: $(READY) ## let ruff mend what it can
 
 bench: $(READY) ## speed as ratios within one run; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+fuzz: $(READY) ## 2,000 damaged files of all formats through an ingestion; KEYSLICE_FUZZ_SEED
+	PATH="$(CURDIR)/$(BIN):$$PATH" KEYSLICE_FUZZ=2000 $(BIN)/pytest -q tests/exams/test_fuzz.py
+
+scale: $(READY) ## 100,000 small exams, then 1,000 more; writes docs/scale.md
+	$(BIN)/python -c 'from benchmarks import scale; scale.main(100_000)'
 
 lock: $(READY) ## resolve requirements.lock anew
 	$(BIN)/uv pip compile --custom-compile-command "make lock" pyproject.toml --extra dev --universal --python-version 3.11 \

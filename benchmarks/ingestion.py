@@ -3,7 +3,7 @@
 import gzip
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_
 from benchmarks.timing import Ratio, alternate
 from keyslice.config import Limits
 from keyslice.exams import discovery
-from keyslice.exams.discovery import Explorer
+from keyslice.exams.discovery import Explorer, Header
 from keyslice.exams.offer import header
-from keyslice.exams.source import Reading
+from keyslice.exams.source import Reading, SourceFile
 from keyslice.exams.taking import Taken, take
 from keyslice.exams.workers import Workers
 
@@ -47,10 +47,10 @@ def _measured(
     """Time over the bare library's, in as many processes and in one; stored size over source."""
     with Workers(Limits()) as workers:
 
-        def headers(files: Iterable[object]) -> Iterator[object]:
+        def headers(files: Sequence[SourceFile]) -> Iterator[Header | str]:
             return workers.map(partial(header, token=str), files)
 
-        units = Explorer(folder, Limits(), headers=headers).explore().units  # type: ignore[arg-type]
+        units = Explorer(folder, Limits(), headers=headers).explore().units
         paths = [[file.path for file in unit.files] for unit in units]
         taken: list[Taken] = []
 

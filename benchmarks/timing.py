@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Work = Callable[[], object]
@@ -33,7 +33,7 @@ def seconds(work: Work) -> float:
     return time.perf_counter() - start
 
 
-def alternate(sides: dict[str, Work], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
+def alternate(sides: Mapping[str, Work], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
     """Times of each side, taken in turn, `rounds` times after `warm_up` rounds."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for round_ in range(warm_up + rounds):

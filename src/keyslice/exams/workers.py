@@ -1,18 +1,21 @@
 """Exams are read in processes of their own: on all cores, and one that a file ends takes no other.
 
 A damaged file can make a library crash, never come to an end, or ask for all the memory there is:
-then its worker is ended and the file refused.
+then its worker is ended and the file refused. Where this process itself is killed, its workers end
+with it: else one would go on, with nobody to end it, and write beside the next ingestion.
 """
 
 import multiprocessing
 import os
 import resource
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager
 from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -99,9 +102,18 @@ class Workers(AbstractContextManager["Workers"]):
 def _begin(most: int) -> None:
     """Limit what this process may allocate to `most` bytes, beyond what it has mapped by now.
 
-    And silence it: libraries print what they think of a file, from below Python, too.
+    And silence it: libraries print what they think of a file, from below Python, too. And have it
+    end with the process that started it, whose child it is not, but the fork server's.
     """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     mapped = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (mapped + most, resource.RLIM_INFINITY))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)  # whatever the other thread is in

@@ -29,7 +29,9 @@ def encode(samples: np.ndarray, *, slope: float = 1.0, intercept: float = 0.0) -
     """
     plain = np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder("<"))
     some = plain[:: max(1, -(-plain.nbytes // TRIED))]
-    delta = len(_compressed(some, True)) < len(_compressed(some, False))
+    tried = {delta: _compressed(some, delta) for delta in (False, True)}
+    delta = len(tried[True]) < len(tried[False])
+    packed = tried[delta] if len(some) == len(plain) else _compressed(plain, delta)
     parameters = {
         "dtype": plain.dtype.name,
         "shape": list(plain.shape),
@@ -37,7 +39,7 @@ def encode(samples: np.ndarray, *, slope: float = 1.0, intercept: float = 0.0) -
         "slope": slope,
         "intercept": intercept,
     }
-    return Encoded("raw", parameters, (_compressed(plain, delta),))
+    return Encoded("raw", parameters, (packed,))
 
 
 def decode(parameters: Mapping[str, Any], parts: Sequence[bytes]) -> np.ndarray:
