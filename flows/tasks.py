@@ -159,7 +159,11 @@ def drift(root: str, dataset: str, version: str, parent: str) -> str:
 
     workspace = Workspace(Path(root))
     with step(f"drift of {dataset}") as shown:
-        found = drift.find(workspace, dataset, version)
+        try:
+            found = drift.find(workspace, dataset, version)
+        except UserError as error:  # a report is no reason not to retrain
+            shown.outcome, shown.detail = "not compared", str(error)
+            return f"not compared: {error}"
         if found is None:
             shown.outcome = "no model yet"
             return ""

@@ -88,7 +88,8 @@ def test_an_archive_is_as_the_folder_of_what_it_holds(tmp_path: Path) -> None:
         "e.zip/b.txt": "of no known format",
         "e.zip/__MACOSX/._a": "hidden",
     }
-    assert found.units[0].files[0].content() == b"x"
+    with found.units[0].files[0].open() as stream:
+        assert stream.read() == b"x"
 
 
 @pytest.mark.parametrize("name", ["../out.nii", "/etc/out.nii", "a/../../out.nii", "C:/out.nii"])

@@ -5,14 +5,16 @@ import json
 import os
 import re
 import shutil
+from datetime import date
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.nifti1 import Nifti1Extension
+from PIL import Image
 
-from keyslice.config import FolderDataset, PhantomDataset
+from keyslice.config import FolderDataset, Limits, PhantomDataset
 from keyslice.errors import UserError
 from keyslice.exams import ingestion, manifest, stored
 from keyslice.exams.container import load
@@ -22,6 +24,7 @@ from keyslice.exams.ingestion import ingest
 from keyslice.exams.opening import open_exam
 from keyslice.exams.pseudonym import KEY_VARIABLE, create_key
 from keyslice.exams.source import Reading
+from keyslice.exams.workers import Workers
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -712,3 +715,92 @@ def test_phantoms_come_in_by_the_same_door(workspace):
     report = ingest(workspace, "spots", grown)
     assert (report.present, report.accepted, report.batch) == (12, 4, "0002")
     assert np.unique(table["patient"]).size == 6
+
+
+def _picture(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (6, 7), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_an_exam_that_has_grown_takes_the_place_of_what_was_there(
+    workspace, dataset, ward, write_table
+):
+    folder = workspace.inbox("ward") / "series"
+    for number in range(3):
+        _picture(folder / f"{number}.png", number)
+    write_table([*ward, ("series", "099", "no")])
+    assert ingest(workspace, "ward", dataset).accepted == 12 + 3
+    _picture(folder / "3.png", 3)
+    write_table([*ward, ("series", "099", "yes")])
+    report = ingest(workspace, "ward", dataset)
+    assert (report.exams, report.removed, report.accepted) == (13, 1, 4)
+    assert sorted(_table(workspace)["frames"])[0] == 4
+    assert _accounted(report)
+
+
+def test_an_emptied_label_takes_an_exam_out_also_when_its_file_was_touched(
+    workspace, dataset, ward, write_table
+):
+    ingest(workspace, "ward", dataset)
+    write_table([("0.nii", "000", ""), *ward[1:]])
+    os.utime(workspace.inbox("ward") / "0.nii", ns=(1, 1))
+    report = ingest(workspace, "ward", dataset)
+    assert (report.exams, report.waiting, report.removed) == (11, 1, 1)
+
+
+@pytest.fixture
+def read_again(monkeypatch) -> list[object]:
+    """What is given to workers from now on."""
+    given: list[object] = []
+    real = Workers.map
+
+    def watched(self, function, items):
+        items = list(items)
+        given.extend(items)
+        return real(self, function, items)
+
+    monkeypatch.setattr(Workers, "map", watched)
+    return given
+
+
+def test_changed_limits_read_nothing_again(workspace, dataset, ward, read_again):
+    ingest(workspace, "ward", dataset)
+    assert len(read_again) == 12
+    changed = dataset.model_copy(update={"limits": Limits(seconds=5)})
+    assert ingest(workspace, "ward", changed).present == 12
+    assert len(read_again) == 12
+
+
+def test_a_damaged_file_is_not_read_again_until_that_is_asked_for(
+    workspace, dataset, ward, read_again
+):
+    path = workspace.inbox("ward") / "7.nii"
+    path.write_bytes(path.read_bytes()[:400])
+    ingest(workspace, "ward", dataset)
+    before = _quarantine(workspace)
+    del read_again[:]
+    assert ingest(workspace, "ward", dataset).quarantined == 1
+    assert (read_again, _quarantine(workspace)) == ([], before)
+    assert ingest(workspace, "ward", dataset, retry=True).quarantined == 1
+    assert len(read_again) == 1
+
+
+def test_dates_are_kept_as_the_setting_says(workspace, dataset, ward, write_table):
+    columns = ("file", "patient_id", "label", "acquired")
+    days = ["2024-03-01", "2024-03-11", "0001-01-01", *[""] * 9]
+    rows = [(*row, day) for row, day in zip(ward, days, strict=True)]
+    rows[1] = (rows[1][0], "000", *rows[1][2:])  # of the first one's patient
+    write_table(rows, columns)
+    kept = {}
+    for how in ("full", "year", "shifted"):
+        other = dataclasses.replace(workspace, root=workspace.root.with_name(how))
+        settings = dataset.model_copy(update={"path": str(workspace.inbox("ward")), "dates": how})
+        ingest(other, "ward", settings)
+        table = manifest.read(other.manifest("ward"))
+        kept[how] = sorted(table["acquired"])
+    assert kept["full"][:3] == ["0001-01-01", "2024-03-01", "2024-03-11"]
+    assert kept["year"][:3] == ["0001", "2024", "2024"]
+    one, other = (date.fromisoformat(day) for day in kept["shifted"] if day.startswith("20"))
+    assert (other - one).days == 10
+    assert one.isoformat() != "2024-03-01"

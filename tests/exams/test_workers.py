@@ -20,7 +20,7 @@ def behave(how: str) -> str:
     if how == "hangs":
         time.sleep(600)
     if how == "bloats":
-        np.ones(2**36, np.uint8)
+        np.ones(2**32, np.uint8)
     return how
 
 

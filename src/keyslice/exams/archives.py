@@ -2,11 +2,12 @@
 
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from keyslice.config import Limits
-from keyslice.exams.source import SourceFile, printable
+from keyslice.exams.source import SourceFile, UnreadableError, printable
 
 ENDING = ".zip"
 ENCRYPTED = 0x1
@@ -19,20 +20,29 @@ def members(archive: SourceFile, limits: Limits) -> Iterator[tuple[SourceFile, s
     as many bytes as the archive's directory says, which the limits bound.
 
     Raises:
-        UnreadableError, OSError, zipfile.BadZipFile: it is no archive that can be read.
+        UnreadableError: it is no archive that can be read.
     """
-    with archive.open() as stream, zipfile.ZipFile(stream) as opened:
-        entries = [entry for entry in opened.infolist() if not entry.is_dir()]
-    seen: set[str] = set()
+    try:
+        with archive.open() as stream, zipfile.ZipFile(stream) as opened:
+            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+    except UnreadableError:
+        raise
+    except Exception:  # whatever a damaged directory makes the library do
+        raise UnreadableError("it is no zip archive that can be read") from None
+    seen: Counter[str] = Counter()
     for number, entry in enumerate(entries):
         name = f"{archive.name}/{printable(entry.filename)}"
+        if again := seen[entry.filename]:
+            name = f"{name} ({again + 1})"
         file = SourceFile(name, archive.path, entry.file_size, archive.time, entry.filename)
         yield file, _fault(entry, limits) or _place(entry, number, seen, limits)
-        seen.add(entry.filename)
+        seen[entry.filename] += 1
 
 
 def _fault(entry: zipfile.ZipInfo, limits: Limits) -> str:
     path = PurePosixPath(entry.filename.replace("\\", "/"))
+    if not path.parts:
+        return "it has no name"
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         return "its path leads out of its archive"
     if stat.S_ISLNK(entry.external_attr >> 16):
@@ -49,7 +59,7 @@ def _fault(entry: zipfile.ZipInfo, limits: Limits) -> str:
     return ""
 
 
-def _place(entry: zipfile.ZipInfo, number: int, seen: set[str], limits: Limits) -> str:
+def _place(entry: zipfile.ZipInfo, number: int, seen: Counter[str], limits: Limits) -> str:
     if number >= limits.members:
         return f"its archive holds more than {limits.members:,} files (limits.members)"
     return "its archive holds another file of this name" if entry.filename in seen else ""

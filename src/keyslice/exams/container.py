@@ -30,7 +30,7 @@ def dumps(exam: Exam) -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(zipfile.ZipInfo(ABOUT), json.dumps(about, sort_keys=True))
         for number, part in enumerate(encoded.parts):
-            archive.writestr(zipfile.ZipInfo(f"{number:05d}"), part)
+            archive.writestr(zipfile.ZipInfo(f"{number:06d}"), part)
     return buffer.getvalue()
 
 
@@ -49,7 +49,7 @@ def load(file: Path | BinaryIO) -> Exam:
     """
     with zipfile.ZipFile(file) as archive:
         about = json.loads(archive.read(ABOUT))
-        parts = [archive.read(name) for name in sorted(set(archive.namelist()) - {ABOUT})]
+        parts = [archive.read(name) for name in sorted({*archive.namelist()} - {ABOUT}, key=int)]
     if about["format"] != FORMAT:
         raise ValueError(f"of format {about['format']}; known is {FORMAT}")
     return Exam(

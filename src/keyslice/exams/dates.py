@@ -24,4 +24,7 @@ def kept_date(acquired: str, how: str, key: bytes, patient: str) -> str:
         return acquired[:4]
     digest = hmac.new(key, f"shift {patient}".encode(), hashlib.sha256).digest()
     days = int.from_bytes(digest[:8], "big") % (2 * FARTHEST + 1) - FARTHEST
-    return (date.fromisoformat(acquired) + timedelta(days)).isoformat()
+    try:
+        return (date.fromisoformat(acquired) + timedelta(days)).isoformat()
+    except OverflowError:  # a date that stands for none, such as 0001-01-01
+        return ""

@@ -8,7 +8,6 @@ import os
 import re
 import stat
 import time
-import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -39,8 +38,9 @@ NO_EXAMS = {"dicomdir", "thumbs.db", "desktop.ini"}
 SNIFFED = 132 + 128
 """Bytes by which a DICOM file is known."""
 
-Header = tuple[str, str, bool, str]
-"""Of a DICOM file: tokens of its exam and of its series, whether it holds an image, why not."""
+Header = tuple[str, str, str, bool, str]
+"""Of a DICOM file: tokens of its exam, of its series and of whose it is; whether it holds an image;
+and why not."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,12 @@ class Unit:
     def stamp(self, reading: Reading) -> str:
         """Changes when the files, or the way of reading them, may have changed."""
         state = [(file.name, file.size, file.time) for file in self.files]
-        return stamp(self.form, state, reading)
+        return stamp(self.form, state, reading.slice_axis, reading.burned_in)
+
+    @property
+    def place(self) -> str:
+        """Where it lies: its file, its folder or its series. Files that come or go leave it be."""
+        return self.keys[0]
 
 
 def read(unit: Unit, reading: Reading) -> Exam:
@@ -182,9 +187,10 @@ class Explorer:
         """Those that have not changed for a while; waits for the youngest to be that old."""
         now = time.time()
         ages = {file.name: now - file.time / 1e9 for file in files}
-        young = [file for file in files if 0 <= ages[file.name] < self._settle]
+        # Also those from the future: the clock of a share may be ahead.
+        young = [file for file in files if ages[file.name] < self._settle]
         if young:
-            time.sleep(self._settle - min(ages[file.name] for file in young))
+            time.sleep(self._settle - max(0, min(ages[file.name] for file in young)))
         moved = {file.name for file in young if not unchanged(file)}
         self.found.arriving += sorted(moved)
         return [file for file in files if file.name not in moved]
@@ -196,8 +202,8 @@ class Explorer:
             return
         try:
             inside = [*archives.members(file, self._limits)]
-        except (UnreadableError, OSError, zipfile.BadZipFile, ValueError):
-            self.found.refused[file.name] = "it is no zip archive that can be read"
+        except UnreadableError as error:
+            self.found.refused[file.name] = str(error)
             return
         if not inside:
             self.found.skipped[file.name] = "an empty archive"
@@ -226,8 +232,7 @@ class Explorer:
         if key in self._known:
             return "dicom"
         try:
-            with file.open() as stream:
-                start = stream.read(SNIFFED)
+            start = file.start(SNIFFED)
         except UnreadableError as error:
             self.found.refused[file.name] = str(error)
             return None
@@ -251,6 +256,7 @@ class Explorer:
         headers = {file.name: self._known.get(_stamp(file)) for file in files}
         new = [file for file in files if headers[file.name] is None]
         groups: dict[tuple[str, ...], list[SourceFile]] = {}
+        owners: dict[str, set[str]] = {}
         for file, header in zip(new, self._headers(new), strict=True):
             if isinstance(header, str):
                 self.found.refused[file.name] = header
@@ -261,12 +267,16 @@ class Explorer:
             if header is None:
                 continue
             self.found.headers[_stamp(file)] = header
-            exam, series, image, reason = header
+            exam, series, owner, image, reason = header
             if image:
-                groups.setdefault((exam, series), []).append(file)
+                owners.setdefault(series, set()).add(owner)
+                groups.setdefault((f"{owner} {exam}", exam, series), []).append(file)
             else:
                 self.found.skipped[file.name] = reason
-        return groups
+        # A UID that two patients or studies have names neither.
+        return {
+            keys if len(owners[keys[2]]) == 1 else keys[:1]: files for keys, files in groups.items()
+        }
 
     def _folders(self, files: list[SourceFile]) -> dict[tuple[str, ...], list[SourceFile]]:
         groups: dict[tuple[str, ...], list[SourceFile]] = {}
@@ -279,7 +289,8 @@ class Explorer:
 def unchanged(file: SourceFile) -> bool:
     """Whether a file is as it was when it was found."""
     try:
-        return file.member != "" or file_state(file.path.stat()) == (file.size, file.time)
+        size, changed = file_state(file.path.stat())
+        return changed == file.time and (size == file.size or file.member != "")
     except OSError:
         return False
 

@@ -109,8 +109,10 @@ class Note(NamedTuple):
     """Size and time of change of each stored exam, when it last was as the manifest says."""
     headers: dict[str, Any]
     """Of DICOM files, by stamp; see `discovery.Header`."""
-    faults: dict[str, str]
-    """Why files could not be read, by stamp."""
+    faults: list[str]
+    """Stamps of files that could not be read; why is told by the quarantine list alone."""
+    places: dict[str, str]
+    """Exams taken in, by what stands for the place of their files."""
 
 
 def note(workspace: Workspace, name: str) -> Note:
@@ -120,14 +122,15 @@ def note(workspace: Workspace, name: str) -> Note:
     except (FileNotFoundError, ValueError):
         found = None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        return Note(None, {}, {}, {}, {})
+        return Note(None, {}, {}, {}, [], {})
     return Note(
         found["fingerprint"],
         {stamp: KnownFile(*known) for stamp, known in found["files"].items()},
         {exam: (size, time) for exam, (size, time) in found["states"].items()},
         found["headers"],
         # What one version could not read, the next may.
-        found["faults"] if found["version"] == __version__ else {},
+        found["faults"] if found["version"] == __version__ else [],
+        found["places"],
     )
 
 

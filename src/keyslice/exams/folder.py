@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from keyslice.config import FolderDataset, Workspace
@@ -17,10 +18,12 @@ def scan(folder: Path, below: str = "") -> Iterator[tuple[str, os.stat_result]]:
     with os.scandir(folder / below) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = f"{below}{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                yield from scan(folder, f"{path}/")
-            else:
-                yield path, entry.stat(follow_symlinks=False)
+            # What is renamed or removed meanwhile, as by a program that copies, is not there.
+            with suppress(FileNotFoundError):
+                if entry.is_dir(follow_symlinks=False):
+                    yield from scan(folder, f"{path}/")
+                else:
+                    yield path, entry.stat(follow_symlinks=False)
 
 
 def check_place(workspace: Workspace, folder: Path, dataset: FolderDataset, name: str) -> None:

@@ -134,7 +134,13 @@ def ingest(
         path = workspace.quarantine(name)
         stored = Stored(workspace.exams(name), before, note.states)
         dates = dataset.dates if isinstance(dataset, FolderDataset) else "full"
-        intake = Intake(stored, key, dates, before, note.files, {} if retry else note.faults)
+        reasons = {r.file: r.reason for r in quarantine.read(path) if r.kind == "unreadable"}
+        faults = {
+            listing.stamp: reasons[listing.name]
+            for listing in offered.listings
+            if not retry and listing.stamp in note.faults and listing.name in reasons
+        }
+        intake = Intake(stored, key, dates, before, note.files, faults, note.places)
         try:
             intake.take(offered.listings, workspace.exams(name), workers, progress)
             kept = _account_unlisted(offered, intake, before, note)
@@ -157,7 +163,16 @@ def ingest(
         make_version()
         states = {exam: stored.states[exam] for exam in rows}
         fingerprint.record(
-            workspace, name, Note(found_now, intake.files, states, offered.headers, intake.faults)
+            workspace,
+            name,
+            Note(
+                found_now,
+                intake.files,
+                states,
+                offered.headers,
+                sorted(intake.faults),
+                {place: exam for place, exam in intake.places.items() if exam in rows},
+            ),
         )
         now_refused = {refusal.file for refusal in intake.refused} & names
         claimed = {exam: listing.name for exam, listing in standing.items()}
@@ -202,13 +217,15 @@ def _account_unlisted(
     Returns:
         Names of files of exams that stay without a listing.
     """
-    stay = {stamp for stamp in offered.unlisted if note.files[stamp].exam in before}
+    stay = {place for place in offered.unlisted if note.places[place] in before}
     offered.waiting |= {
-        name: offer.NO_LINE for stamp, name in offered.unlisted.items() if stamp not in stay
+        name: offer.NO_LINE for place, name in offered.unlisted.items() if place not in stay
     }
-    intake.keep(stay)
-    intake.withdraw(offered.withdrawn & note.files.keys())
-    return [offered.unlisted[stamp] for stamp in stay]
+    for place in stay:
+        intake.keep(place, note.places[place])
+    for place in offered.withdrawn:
+        intake.withdraw(place)
+    return [offered.unlisted[place] for place in stay]
 
 
 def _key(workspace: Workspace, dataset: Dataset) -> bytes:
@@ -300,7 +317,7 @@ def _offered(
         name,
         workers=workers,
         token=partial(pseudonym, key, "series"),
-        known=note.files,
+        known=note.places.keys(),
         headers=note.headers,
     )
 

@@ -1,6 +1,6 @@
 """From listings to manifest rows: the same pixels are one exam, under one patient and one label."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -33,6 +33,7 @@ class Intake:
         before: the manifest's rows by exam id.
         known: by stamp, files that need not be read again.
         faults: by stamp, why files could not be read; they are not tried again.
+        places: exams that were taken in, by the place of their files.
     """
 
     def __init__(
@@ -43,16 +44,19 @@ class Intake:
         before: Mapping[str, Row],
         known: Mapping[str, KnownFile],
         faults: Mapping[str, str],
+        places: Mapping[str, str],
     ) -> None:
         self.refused: list[Refusal] = []
         self.files: dict[str, KnownFile] = {}
         """Those taken in, by stamp."""
-        self.faults: dict[str, str] = {}
-        """Those that could not be read, by stamp."""
+        self.faults: set[str] = set()
+        """Stamps of those that could not be read."""
+        self.places: dict[str, str] = {}
+        """Exams taken in, by place."""
         self.arriving: list[str] = []
         self.across_splits = 0
         self._stored, self._key, self._dates, self._before = stored, key, dates, before
-        self._known, self._faults = known, faults
+        self._known, self._faults, self._places = known, faults, places
         self._today = datetime.now(UTC).date().isoformat()
         self._read: dict[str, Row] = {}
         self._claims: dict[str, list[tuple[Listing, str]]] = {}
@@ -86,13 +90,14 @@ class Intake:
             if progress is not None:
                 progress(done, len(listings))
 
-    def keep(self, stamps: Iterable[str]) -> None:
-        """Note files of the dataset's exams that have no listing now; they stay."""
-        self.files |= {stamp: self._known[stamp] for stamp in stamps}
+    def keep(self, place: str, exam: str) -> None:
+        """Note an exam of the dataset whose files have no listing now; it stays."""
+        self.places[place] = exam
 
-    def withdraw(self, stamps: Iterable[str]) -> None:
-        """Drop the exams of these files unless a listing claims them."""
-        self._dropped |= {self._known[stamp].exam for stamp in stamps if stamp in self._known}
+    def withdraw(self, place: str) -> None:
+        """Drop the exam that was taken in from here unless a listing claims it."""
+        if place in self._places:
+            self._dropped.add(self._places[place])
 
     def refuse(self, file: str, reason: str, kind: str) -> None:
         """Note a file that is not let in."""
@@ -106,7 +111,7 @@ class Intake:
     def _arrived(self, listing: Listing, result: Taken | Fault | str) -> None:
         """Take what a worker gave."""
         if isinstance(result, str):
-            result = Fault(result)
+            result = Fault(result, lasting=False)
         if isinstance(result, Taken):
             sha256 = self._stored.put(result.exam, result.part, result.row["sha256"])
             self._read[result.exam] = result.row | {"sha256": sha256}
@@ -114,10 +119,11 @@ class Intake:
         elif result.arriving:
             self.arriving.append(listing.name)
         else:
-            self._fault(listing, result.reason)
+            self._fault(listing, result.reason, lasting=result.lasting)
 
-    def _fault(self, listing: Listing, reason: str) -> None:
-        self.faults[listing.stamp] = reason
+    def _fault(self, listing: Listing, reason: str, *, lasting: bool = True) -> None:
+        if lasting:
+            self.faults.add(listing.stamp)
         self._refuse(listing.name, reason, "unreadable")
 
     def _claim(self, listing: Listing, file: KnownFile) -> None:
@@ -130,6 +136,11 @@ class Intake:
             stored = tuple(from_other_end(listing.informative, frames))
             listing = replace(listing, informative=stored)
         self.files[listing.stamp] = file
+        if listing.place:
+            # Slices that came later, or a file put in its place, make another exam of it.
+            if self._places.get(listing.place, file.exam) != file.exam:
+                self.withdraw(listing.place)
+            self.places[listing.place] = file.exam
         patient = pseudonym(self._key, *listing.patient) if listing.patient else UNKNOWN
         self._claims.setdefault(file.exam, []).append((listing, patient))
 
@@ -154,7 +165,7 @@ class Intake:
             self.across_splits += sum(other.split != listing.split for other, _ in claims)
             offered[exam] = listing
             rows[exam] = self._row(exam, listing, rows.get(exam, {"exam_id": exam}))
-        for exam in self._dropped - self._claims.keys():
+        for exam in self._dropped.difference(self._claims, self.places.values()):
             rows.pop(exam, None)
         return rows, offered
 

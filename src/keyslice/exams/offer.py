@@ -1,15 +1,15 @@
 """What a source offers to an ingestion: listings, and an account of everything else in it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from keyslice.config import FolderDataset
 from keyslice.errors import UserError
 from keyslice.exams import discovery
 from keyslice.exams.discovery import Explorer, Header, Unit
-from keyslice.exams.source import KnownFile, Listing, Reading, SourceFile, UnreadableError
+from keyslice.exams.source import Listing, Reading, SourceFile, UnreadableError
 from keyslice.exams.table import Entry, LabelTable, LineError, WaitingError
 from keyslice.exams.workers import Workers
 
@@ -23,8 +23,8 @@ class Offer:
     Args:
         listings: exams with a label.
         waiting: exams without one they could be taken in with: reason by name.
-        unlisted: stamps of files taken in earlier that the table does not name any more.
-        withdrawn: stamps of files whose label is empty now, or none of the classes.
+        unlisted: exams taken in earlier that the table does not name any more: name by place.
+        withdrawn: places of those whose label is empty now, or none of the classes.
         refused: reason and kind by name.
         skipped: files that are no exams: reason by name.
         arriving: names of files that are still being written.
@@ -56,7 +56,7 @@ def of_folder(
     *,
     workers: Workers,
     token: Callable[[str], str] = str,
-    known: Mapping[str, KnownFile] | None = None,
+    known: Collection[str] = (),
     headers: Mapping[str, Header] | None = None,
 ) -> Offer:
     """The exams in a folder with the labels that its table gives them.
@@ -67,7 +67,7 @@ def of_folder(
         name: of the dataset.
         workers: read the headers of DICOM files.
         token: what stands for a UID.
-        known: files that were taken in earlier, by stamp.
+        known: places of exams that were taken in earlier.
         headers: known ones, by stamp.
 
     Raises:
@@ -102,19 +102,19 @@ def of_folder(
     source = f"{dataset.labels}:{dataset.label_column}"
     for unit in found.units:
         offer.counts[unit.name] = len(unit.files)
-        stamp = unit.stamp(reading)
+        place = token(f"{unit.form} {unit.place}")
         try:
             entry = table.entry(unit.keys)
         except LineError as error:
             offer.refused[unit.name] = (f"{dataset.labels}, {error}", "table")
         except WaitingError as error:
             offer.waiting[unit.name] = str(error)
-            offer.withdrawn.add(stamp)
+            offer.withdrawn.add(place)
         else:
             if entry is not None:
-                offer.listings.append(_listing(unit, stamp, reading, entry, source))
-            elif known and stamp in known:
-                offer.unlisted[stamp] = unit.name
+                offer.listings.append(_listing(unit, place, reading, entry, source))
+            elif place in known:
+                offer.unlisted[place] = unit.name
             else:
                 offer.waiting[unit.name] = NO_LINE
     offer.unused_lines = len(table.unused)
@@ -141,14 +141,17 @@ def header(file: SourceFile, token: Callable[[str], str]) -> Header | str:
         return str(error)
     except Exception:  # whatever a damaged file makes the library do
         return "damaged, truncated or not really dicom"
-    whole = "/".join(map(token, found.uid.split("/")))
-    return whole, token(found.series), found.image, found.reason
+    # Without UIDs, the files of a folder belong together.
+    series = found.series or f"in {PurePosixPath(file.name).parent}"
+    whole = "/".join(map(token, [series, *found.uid.split("/")[1:]]))
+    return whole, token(series), token(found.owner), found.image, found.reason
 
 
-def _listing(unit: Unit, stamp: str, reading: Reading, entry: Entry, source: str) -> Listing:
+def _listing(unit: Unit, place: str, reading: Reading, entry: Entry, source: str) -> Listing:
     return Listing(
         name=unit.name,
-        stamp=stamp,
+        stamp=unit.stamp(reading),
+        place=place,
         read=partial(discovery.read, unit, reading),
         source_format=unit.form,
         label_source=source,

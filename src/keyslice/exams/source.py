@@ -4,10 +4,11 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import IO, BinaryIO, Literal, NamedTuple
 
 from keyslice.config import Limits
 from keyslice.exams.exam import Exam
@@ -46,43 +47,41 @@ class SourceFile:
         """Its content, seekable; a member is held in memory.
 
         Raises:
-            UnreadableError: it cannot be opened.
+            UnreadableError: it cannot be opened, or not be taken out of its archive.
         """
-        return next(opened([self]))
+        if not self.member:
+            return self._whole()
+        return io.BytesIO(self._taken_out(lambda stream: stream.read()))
 
-    def content(self) -> bytes:
-        """All of its bytes; raises as `open`."""
-        with self.open() as stream:
-            return stream.read()
+    def start(self, size: int) -> bytes:
+        """Its first bytes; of a member no more than these are inflated. Raises as `open`."""
+        if self.member:
+            return self._taken_out(lambda stream: stream.read(size))
+        with self._whole() as stream:
+            return stream.read(size)
+
+    def _whole(self) -> BinaryIO:
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise UnreadableError(f"it cannot be opened ({error.strerror})") from None
+
+    def _taken_out(self, read: Callable[[IO[bytes]], bytes]) -> bytes:
+        try:
+            with _archive(self.path, self.time).open(self.member) as stream:
+                return read(stream)
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged, encrypted, changed meanwhile, of an unknown kind, …
+            raise UnreadableError(
+                f"it cannot be taken out of its archive ({type(error).__name__})"
+            ) from None
 
 
-def opened(source: Iterable[SourceFile]) -> Iterator[BinaryIO]:
-    """The content of each file; an archive is opened once for members that follow one another.
-
-    Raises:
-        UnreadableError: one of them cannot be opened.
-    """
-    archive: zipfile.ZipFile | None = None
-    try:
-        for file in source:
-            if not file.member:
-                yield file.path.open("rb")
-                continue
-            if archive is None or archive.filename != str(file.path):
-                if archive is not None:
-                    archive.close()
-                archive = zipfile.ZipFile(file.path)
-            yield io.BytesIO(archive.read(file.member))
-    except OSError as error:
-        raise UnreadableError(f"it cannot be opened ({error.strerror})") from None
-    except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError) as error:
-        # Damaged, changed meanwhile, encrypted, or of an unknown compression.
-        raise UnreadableError(
-            f"it cannot be taken out of its archive ({type(error).__name__})"
-        ) from None
-    finally:
-        if archive is not None:
-            archive.close()
+@lru_cache(maxsize=2)
+def _archive(path: Path, time: int) -> zipfile.ZipFile:
+    """Opened once for members that follow one another: its directory may list 100,000."""
+    return zipfile.ZipFile(path)
 
 
 @dataclass(frozen=True)
@@ -143,6 +142,7 @@ class Listing:
         site: where the exam was made.
         acquired: ISO date; empty: as the file tells.
         labeller: who labelled it.
+        place: stands for where it lies; another exam at the same place replaces the one before.
     """
 
     name: str
@@ -159,6 +159,7 @@ class Listing:
     acquired: str = ""
     labeller: str = ""
     files: int = 1
+    place: str = ""
 
 
 class KnownFile(NamedTuple):

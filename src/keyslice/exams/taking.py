@@ -38,10 +38,17 @@ class Taken:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why an exam was not taken; `arriving`: only not yet."""
+    """Why an exam was not taken.
+
+    Args:
+        reason: in words.
+        arriving: only not yet.
+        lasting: it lies in the file; else another try may end otherwise.
+    """
 
     reason: str
     arriving: bool = False
+    lasting: bool = True
 
 
 def take(read: Callable[[], Exam], folder: Path) -> Taken | Fault:
@@ -53,7 +60,7 @@ def take(read: Callable[[], Exam], folder: Path) -> Taken | Fault:
     try:
         return _taken(read(), folder)
     except MemoryError:
-        return Fault("it asks for more memory than there is (limits.memory)")
+        return Fault("it asks for more memory than reading may take", lasting=False)
     except StillArrivingError as error:
         return Fault(str(error), arriving=True)
     except UnreadableError as error:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -30,6 +30,8 @@ Result = TypeVar("Result")
 
 AHEAD = 4
 """Tasks for each worker that are under way or wait: none idles, and memory stays bounded."""
+LEAST = 2 * 2**30
+"""Bytes of memory for each process; where there are fewer, fewer processes run."""
 TOO_LONG = "reading it took longer than {:,} s (limits.seconds)"
 ENDED = "reading it ended the process that did: damaged, or larger than memory allows"
 
@@ -44,7 +46,8 @@ class Workers(AbstractContextManager["Workers"]):
 
     def __init__(self, limits: Limits, count: int | None = None) -> None:
         self._limits = limits
-        self._count = count or len(os.sched_getaffinity(0))
+        self._memory = _memory()
+        self._count = count or max(1, min(len(os.sched_getaffinity(0)), self._memory // LEAST))
         self._pool: ProcessPool | None = None
 
     def map(
@@ -52,15 +55,16 @@ class Workers(AbstractContextManager["Workers"]):
     ) -> Iterator[Result | str]:
         """`function(item)` for each item, in their order; where it did not return, why, in words.
 
-        `function` and its results travel between processes; what it raises is raised here.
+        `function` and its results travel between processes; what it raises is raised here. An item
+        that ended its process is tried once more: something else may have ended that.
         """
-        waiting: deque[Future[Result]] = deque()
+        waiting: deque[tuple[Item, Future[Result]]] = deque()
         for item in items:
-            waiting.append(self.pool().schedule(function, (item,), timeout=self._limits.seconds))
+            waiting.append((item, self._schedule(function, item)))
             if len(waiting) >= AHEAD * self._count:
-                yield self._result(waiting.popleft())
+                yield self._result(function, *waiting.popleft())
         while waiting:
-            yield self._result(waiting.popleft())
+            yield self._result(function, *waiting.popleft())
 
     def __exit__(
         self,
@@ -76,9 +80,17 @@ class Workers(AbstractContextManager["Workers"]):
             self._pool.stop()
         self._pool.join()
 
-    def _result(self, future: "Future[Result]") -> Result | str:
+    def _schedule(self, function: Callable[[Item], Result], item: Item) -> "Future[Result]":
+        return self.pool().schedule(function, (item,), timeout=self._limits.seconds)
+
+    def _result(
+        self, function: Callable[[Item], Result], item: Item, future: "Future[Result]"
+    ) -> Result | str:
         try:
-            return future.result()
+            try:
+                return future.result()
+            except ProcessExpired:
+                return self._schedule(function, item).result()
         except FutureTimeoutError:
             return TOO_LONG.format(self._limits.seconds)
         except ProcessExpired:
@@ -90,13 +102,19 @@ class Workers(AbstractContextManager["Workers"]):
             # Not forked from this process, which may run threads, and hold torch.
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(["keyslice.exams.taking"])
-            most = min(
-                2 * self._limits.memory + 2**30, psutil.virtual_memory().total // self._count
-            )
+            most = min(2 * self._limits.memory + 2**30, self._memory // self._count)
             self._pool = ProcessPool(
                 max_workers=self._count, initializer=partial(_begin, most), context=context
             )
         return self._pool
+
+
+def _memory() -> int:
+    """Bytes that this machine has, or that its container may use."""
+    most = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):  # no cgroup of version 2, or no limit: max
+        most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return most
 
 
 def _begin(most: int) -> None:

@@ -26,11 +26,13 @@ from keyslice.exams.formats.dicom_form import DIFFERENCES, STREAMS, VIDEOS, Form
 from keyslice.exams.formats.dicom_object import Object, load
 from keyslice.exams.formats.dicom_order import Order, Slice, ordered
 from keyslice.exams.formats.images import natural
-from keyslice.exams.source import Reading, SourceFile, UnreadableError, opened
+from keyslice.exams.source import Reading, SourceFile, UnreadableError
 
 __all__ = ["Series", "is_dicom", "read", "series"]
 
+OWNER = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 SERIES_TAGS = (
+    *OWNER,
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",
@@ -83,7 +85,9 @@ class Series(NamedTuple):
     uid: str
     """Of the exam: of the series or, of an object of many frames, of series and object."""
     series: str
-    """SeriesInstanceUID, for a table to name it by."""
+    """SeriesInstanceUID, for a table to name it by; empty where there is none."""
+    owner: str
+    """Patient and study: a UID that two of them have is that of neither."""
     image: bool
     reason: str
     """Why it is none; else empty."""
@@ -93,20 +97,21 @@ def series(file: SourceFile) -> Series:
     """What the header of a DICOM file says that it belongs to.
 
     Raises:
-        UnreadableError: it cannot be opened, its header is damaged, or it holds no image although
-            it is of no kind that holds none.
+        UnreadableError: it cannot be opened, or its header is damaged.
     """
     with quiet(), file.open() as stream:
         dataset, inside = header(stream, SERIES_TAGS)
         image = samples(inside) is not None and "Rows" in dataset and "Columns" in dataset
-        instance = text(dataset, "SOPInstanceUID")
-        whole = text(dataset, "SeriesInstanceUID") or instance
+        instance, whole = text(dataset, "SOPInstanceUID"), text(dataset, "SeriesInstanceUID")
         alone = (number(dataset, "NumberOfFrames") or 1) > 1
         reason = "" if image else _no_image(dataset)
-    return Series(f"{whole}/{instance}" if alone else whole, whole, image, reason)
+        owner = "\n".join(text(dataset, name) for name in OWNER)
+    # What should hold an image, and does not, is of its series: reading that will refuse it.
+    return Series(f"{whole}/{instance}" if alone else whole, whole, owner, not reason, reason)
 
 
 def _no_image(dataset: Dataset) -> str:
+    """What kind of object it is that holds no image; empty: it should hold one."""
     meta = getattr(dataset, "file_meta", Dataset())
     if DICOMDIR in (text(dataset, "SOPClassUID"), text(meta, "MediaStorageSOPClassUID")):
         return "a DICOMDIR: it lists files, and holds no image"
@@ -115,7 +120,7 @@ def _no_image(dataset: Dataset) -> str:
     stored = UID(text(dataset, "SOPClassUID"))
     if stored.type == "SOP Class" and "Image" not in stored.name:
         return "an object of a class that holds no image"
-    raise UnreadableError("its image is missing: damaged, truncated, or a header alone")
+    return ""
 
 
 def read(files: Sequence[SourceFile], reading: Reading) -> Exam:
@@ -173,7 +178,7 @@ def read(files: Sequence[SourceFile], reading: Reading) -> Exam:
 def _objects(files: Sequence[SourceFile], reading: Reading) -> list[Object]:
     objects: list[Object] = []
     before = 0
-    for number_, stream in enumerate(opened(files)):
+    for number_, stream in enumerate(file.open() for file in files):
         with stream:
             objects.append(load(stream, number_, before, reading))
         before += len(objects[-1].slices)

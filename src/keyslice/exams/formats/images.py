@@ -13,7 +13,7 @@ from keyslice.exams.codecs import images as codec
 from keyslice.exams.codecs.images import DIFFERS, UPRIGHT, Form
 from keyslice.exams.exam import Encoded, Exam
 from keyslice.exams.samples import lossless
-from keyslice.exams.source import Reading, SourceFile, UnreadableError, opened
+from keyslice.exams.source import Reading, SourceFile, UnreadableError
 from keyslice.exams.stripping import jpeg, png
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
@@ -65,7 +65,7 @@ def _encoded(files: Sequence[SourceFile], reading: Reading) -> Encoded | None:
     parts: list[bytes] = []
     orientations: list[int] = []
     first: Form | None = None
-    for stream in opened(files):
+    for stream in (file.open() for file in files):
         with stream:
             start = stream.read(len(png.SIGNATURE))
             if start != png.SIGNATURE and start[:2] != b"\xff\xd8":
@@ -131,7 +131,7 @@ def _decoded(files: Sequence[SourceFile], reading: Reading) -> np.ndarray:
 
 def _pages(files: Sequence[SourceFile]) -> Iterator[tuple[int, Image.Image]]:
     """How many images there are, and each in turn, not yet decoded."""
-    for stream in opened(files):
+    for stream in (file.open() for file in files):
         with stream, codec.open_image(stream, FORMATS) as image:
             pages = getattr(image, "n_frames", 1)
             if pages > 1 and len(files) > 1:
