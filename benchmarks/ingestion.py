@@ -51,7 +51,7 @@ def _measured(
             return workers.map(partial(header, token=str), files)
 
         units = Explorer(folder, Limits(), headers=headers).explore().units
-        paths = [[file.path for file in unit.files] for unit in units]
+        paths = [[Path(file.path) for file in unit.files] for unit in units]
         taken: list[Taken] = []
 
         def ours() -> None:

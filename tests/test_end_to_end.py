@@ -235,7 +235,7 @@ def test_no_patient_id_and_no_file_name_is_in_what_was_written(workspace, tmp_pa
     tops = [workspace / "data", workspace / "state", workspace / ".dvc", tmp_path]
     written = [p for top in tops for p in top.rglob("*") if p.is_file()]
     written = [p for p in written if {"inbox", "quarantine"}.isdisjoint(p.parts)]
-    assert {".parquet", ".npz", ".json", ".db", ".dvc"} <= {path.suffix for path in written}
+    assert {".parquet", ".zip", ".json", ".db", ".dvc"} <= {path.suffix for path in written}
     for path in written:
         assert not re.search("Roe_Ann|MRN-", str(path))
         assert not re.search(b"Roe_Ann|MRN-", contents(path)), path
@@ -267,7 +267,7 @@ def test_more_exams_extend_the_dataset_and_are_seen_as_news(workspace, tmp_path)
             ("predict", "--version", "99", "data/inbox/scans/Roe_Ann_00.nii.gz"),
             "'99' is registered",
         ),
-        (("predict", "data/inbox/scans/labels.csv"), "none of the known formats"),
+        (("predict", "data/inbox/scans/labels.csv"), "of no known format"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(workspace, arguments, said):

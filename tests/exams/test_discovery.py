@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -168,3 +169,49 @@ def test_a_units_stamp_follows_its_files_and_the_way_of_reading(tmp_path: Path) 
     os.utime(file, ns=(1, 1))
     (unit,) = explore(tmp_path).units
     assert len(stamps | {unit.stamp(Reading())}) == 3
+
+
+def test_a_series_that_two_patients_have_is_two_exams_and_its_uid_names_neither(tmp_path) -> None:
+    owners = {"a/1.dcm": "ann", "a/2.dcm": "ann", "b/1.dcm": "bob"}
+    for name in owners:
+        put(tmp_path / name)
+    explorer = Explorer(
+        tmp_path,
+        Limits(),
+        headers=lambda files: [("exam", "uid", owners[f.name], True, "") for f in files],
+    )
+    ann, bob = explorer.explore().units
+    assert [file.name for file in ann.files] == ["a/1.dcm", "a/2.dcm"]
+    assert "uid" not in {*ann.keys, *bob.keys}
+    assert ("a" in ann.keys, "b" in bob.keys) == (True, True)
+
+
+@pytest.mark.parametrize("damage", ["method", "version"])
+def test_a_member_that_cannot_be_taken_out_is_refused_by_itself(tmp_path, damage) -> None:
+    archive(tmp_path / "e.zip", {"noending": bytes(9000), "a.nii": b"x"})
+    content = bytearray((tmp_path / "e.zip").read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + (10 if damage == "method" else 6)] = 0x63  # of a kind that nobody knows
+    (tmp_path / "e.zip").write_bytes(content)
+    found = explore(tmp_path)
+    assert accounted(found)
+    assert "e.zip/noending" in found.refused or "e.zip" in found.refused
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_of_one_name_are_counted_each(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "e.zip", "w") as opened:
+        for _ in range(3):
+            opened.writestr("a.nii", b"x")
+    found = explore(tmp_path)
+    assert accounted(found) == ["e.zip/a.nii", "e.zip/a.nii (2)", "e.zip/a.nii (3)"]
+    assert len(found.refused) == 2
+
+
+def test_a_member_is_sniffed_without_inflating_it(tmp_path: Path) -> None:
+    archive(tmp_path / "e.zip", {"noending": bytes(200_000_000)})
+    tracemalloc.start()
+    explore(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000

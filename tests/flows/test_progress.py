@@ -72,7 +72,7 @@ def test_refused_and_removed_exams_are_told_below_the_ingestion(
     plain = console(terminal=False)
     with Display(plain):
         taken = tasks.ingest.fn(str(workspace.root), "tiny")
-    assert taken.account == "1 new, 3 quarantined, 1 left out (class too rare), 2 removed"
+    assert taken.account == "1 new, 1 left out (class too rare), 3 quarantined, 2 removed"
     told = written(plain)
     assert "new version" in told[-2]
     assert told[-1] == f"  {taken.account}"

@@ -152,7 +152,12 @@ def exam_id(frames: np.ndarray) -> str:
 
 def exam_path(folder: Path, exam: str) -> Path:
     """Where the exam with this id lies in a dataset's folder."""
-    return folder / f"{exam}.zip"
+    return folder / exam_name(exam)
+
+
+def exam_name(exam: str) -> str:
+    """The name of its file."""
+    return f"{exam}.zip"
 
 
 def _plain(frames: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ was found is noted at the very end. A process that is killed in between leaves t
 the new one, and running again completes it.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from keyslice.exams import (
     phantom,
     quarantine,
 )
-from keyslice.exams.exam import exam_path
+from keyslice.exams.exam import exam_name
 from keyslice.exams.fingerprint import Note
 from keyslice.exams.intake import Intake, Row
 from keyslice.exams.lock import dataset_lock
@@ -277,8 +278,13 @@ def _check_home(workspace: Workspace, name: str) -> None:
     home = workspace.exams(name)
     if not home.is_dir():
         return
-    others = [path for path in home.iterdir() if path != workspace.manifest(name)]
-    if strange := sum(path.is_dir() or not OWN.fullmatch(path.name) for path in others):
+    own = workspace.manifest(name).name
+    with os.scandir(home) as entries:
+        strange = sum(
+            entry.is_dir() or not (entry.name == own or OWN.fullmatch(entry.name))
+            for entry in entries
+        )
+    if strange:
         place = home.relative_to(workspace.root)
         raise UserError(
             f"holds files or folders ({strange}) that no ingestion made",
@@ -336,10 +342,10 @@ def _sweep(workspace: Workspace, name: str, rows: Iterable[str]) -> None:
     home = workspace.exams(name)
     if not home.is_dir():
         return
-    kept = {exam_path(home, exam) for exam in rows}
-    for path in home.iterdir():
-        # Nothing else is touched: it may have come since the folder was checked.
-        if OWN.fullmatch(path.name) and path not in kept:
-            path.unlink()
+    kept = {exam_name(exam) for exam in rows}
+    # Nothing else is touched: it may have come since the folder was checked.
+    swept = [n for n in os.listdir(home) if n not in kept and OWN.fullmatch(n)]  # noqa: PTH208
+    for name_ in swept:
+        (home / name_).unlink()
     if not any(home.iterdir()):
         home.rmdir()

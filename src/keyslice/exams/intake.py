@@ -77,16 +77,16 @@ class Intake:
             workers: read them.
             progress: told how many of all are done.
         """
-        new = {x.stamp for x in listings if not (self._whole(x) or x.stamp in self._faults)}
+        new = {x.stamp for x in listings if not (x.stamp in self._faults or self._whole(x))}
         reads = (listing.read for listing in listings if listing.stamp in new)
         results = workers.map(partial(take, folder=folder), reads)
         for done, listing in enumerate(listings, start=1):
             if listing.stamp in new:
                 self._arrived(listing, next(results))
-            elif self._whole(listing):
-                self._claim(listing, self._known[listing.stamp])
-            else:
+            elif listing.stamp in self._faults:
                 self._fault(listing, self._faults[listing.stamp])
+            else:
+                self._claim(listing, self._known[listing.stamp])
             if progress is not None:
                 progress(done, len(listings))
 
@@ -171,7 +171,7 @@ class Intake:
 
     def _row(self, exam: str, listing: Listing, before: Row) -> Row:
         """What the source says now, over what is known of old."""
-        read = self._read.get(exam, {})
+        read = self._read.pop(exam, {})
         patient = next(iter(self._patients(exam)), UNKNOWN)
         told = {"modality": listing.modality, "acquired": listing.acquired}
         found = {column: told[column] or read.get(column) for column in told}

@@ -25,7 +25,7 @@ class StillArrivingError(UnreadableError):
     """A file changed while it was read: to be looked at again at the next ingestion."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file of a source: on the disk, or a member of a zip archive there.
 
@@ -38,7 +38,7 @@ class SourceFile:
     """
 
     name: str
-    path: Path
+    path: str | Path
     size: int
     time: int
     member: str = ""
@@ -62,7 +62,7 @@ class SourceFile:
 
     def _whole(self) -> BinaryIO:
         try:
-            return self.path.open("rb")
+            return Path(self.path).open("rb")
         except OSError as error:
             raise UnreadableError(f"it cannot be opened ({error.strerror})") from None
 
@@ -79,7 +79,7 @@ class SourceFile:
 
 
 @lru_cache(maxsize=2)
-def _archive(path: Path, time: int) -> zipfile.ZipFile:
+def _archive(path: str | Path, time: int) -> zipfile.ZipFile:
     """Opened once for members that follow one another: its directory may list 100,000."""
     return zipfile.ZipFile(path)
 
@@ -122,7 +122,7 @@ class Reading:
                 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listing:
     """One exam of a source, before it is read.
 

@@ -294,4 +294,6 @@ class LabelTable:
 
 def _path(name: str) -> str:
     """One name for one file, however it is written: ./a.nii is a.nii, folder/ is folder."""
+    if not (name.endswith("/") or "//" in name or "./" in name):
+        return name  # as nearly all are
     return PurePosixPath(name).as_posix() if name else ""
