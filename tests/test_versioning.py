@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -336,7 +335,14 @@ def test_marks_of_a_merge_are_told_with_the_choice(tmp_path: Path, pointer: Path
         versioning.version(Workspace(tmp_path), "tiny")
 
 
-@pytest.mark.parametrize("text", ["", "outs: []\n", "- outs\n", "outs: [\n"])
+def test_an_empty_pointer_which_a_killed_dvc_leaves_is_as_none(
+    tmp_path: Path, pointer: Path
+) -> None:
+    pointer.touch()
+    assert versioning.version(Workspace(tmp_path), "tiny") is None
+
+
+@pytest.mark.parametrize("text", ["outs: []\n", "- outs\n", "outs: [\n"])
 def test_a_damaged_pointer_is_told_with_the_way_out(
     tmp_path: Path, pointer: Path, text: str
 ) -> None:
@@ -354,30 +360,39 @@ def test_a_damaged_dvc_lock_is_no_choice_between_sides(
         versioning.prepared_version(Workspace(tmp_path), "a")
 
 
+class Writer:
+    """A clock on which a file grows by a piece with each pause, dated by the same clock."""
+
+    def __init__(self, file: Path, text: str) -> None:
+        self.now = 1e9
+        self.file = file
+        self.pieces = [text[start : start + 40] for start in range(0, len(text), 40)]
+        self.sleep(0)
+
+    def time(self) -> float:
+        return self.now
+
+    monotonic = time
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.pieces:
+            with self.file.open("a") as file:
+                file.write(self.pieces.pop(0))
+            os.utime(self.file, (self.now, self.now))
+
+
 def test_a_dvc_lock_that_is_being_written_is_read_when_it_is_whole(
-    dvc: Workspace, tmp_path: Path
+    dvc: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In pieces, as DVC writes it: some of the first pieces are YAML and lack stages."""
-    file = tmp_path / "dvc.lock"
     known = yaml.safe_load((dvc.root / "dvc.lock").read_text())
     entry = known["stages"]["prepare@tiny"]
     known["stages"] = {"prepare@other": entry, "prepare@tiny": entry}
-    text = yaml.safe_dump(known)
-    begun = threading.Event()
-
-    def write() -> None:
-        with file.open("w") as written:
-            for start in range(0, len(text), 40):
-                written.write(text[start : start + 40])
-                written.flush()
-                begun.set()
-                time.sleep(0.03)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    assert begun.wait(60)
+    writer = Writer(tmp_path / "dvc.lock", yaml.safe_dump(known))
+    monkeypatch.setattr(lock, "time", writer)
     assert versioning.prepared_version(Workspace(tmp_path), "tiny") is not None
-    thread.join()
+    assert not writer.pieces
 
 
 def test_the_hash_of_a_stage_is_none_until_all_of_it_has_run(dvc: Workspace) -> None:

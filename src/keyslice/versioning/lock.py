@@ -26,6 +26,8 @@ _ORDER = ("prepare", "train", "evaluate", "compare")
 def version(workspace: Workspace, dataset: str) -> str | None:
     """The dataset's version: DVC's md5 of the folder of exams ("….dir"); None before the first.
 
+    An empty pointer is as none: DVC empties it before it writes, and may be killed in between.
+
     Raises:
         UserError: its pointer is none that DVC has written.
     """
@@ -102,9 +104,9 @@ def _stages(content: Any) -> dict[str, Any]:
     return stages
 
 
-def _md5(content: Any) -> str:
-    """The version in a pointer; raises what a damaged one leads to."""
-    return str(content["outs"][0]["md5"])
+def _md5(content: Any) -> str | None:
+    """The version in a pointer, None in an empty one; raises what a damaged one leads to."""
+    return None if content is None else str(content["outs"][0]["md5"])
 
 
 def _read(path: Path, part: Callable[[Any], T]) -> T | None:
