@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check format bench fuzz scale lock clean
+.PHONY: help setup demo test check format bench fuzz chaos scale lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -24,7 +24,7 @@ demo: $(READY) ## phantoms from the inbox to a registered model, in minutes
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/keyslice demo
 
 test: $(READY) ## the tests, under 10 minutes on 2 cores
-	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## ruff, pyright, import contracts
 	$(BIN)/ruff check .
@@ -41,6 +41,9 @@ bench: $(READY) ## speed as ratios within one run; writes docs/benchmarks.md
 
 fuzz: $(READY) ## 2,000 damaged files of all formats through an ingestion; KEYSLICE_FUZZ_SEED
 	PATH="$(CURDIR)/$(BIN):$$PATH" KEYSLICE_FUZZ=2000 $(BIN)/pytest -q tests/exams/test_fuzz.py
+
+chaos: $(READY) ## ingestions and trainings killed on the way, and run again
+	PATH="$(CURDIR)/$(BIN):$$PATH" KEYSLICE_CHAOS=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_killed.py tests/training/test_fit.py
 
 scale: $(READY) ## 100,000 small exams, then 1,000 more; writes docs/scale.md
 	$(BIN)/python -c 'from benchmarks import scale; scale.main(100_000)'

@@ -54,6 +54,14 @@ compare: {references: [full]}
 """
 
 
+LONG = ("test_privacy", "test_end_to_end", "test_killed", "test_chain", "test_fit")
+"""Files that take longest; begun first, no core waits for another at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture
 def folder_params(tmp_path: Path) -> Callable[..., None]:
     """`folder_params("a", "b")`: tmp_path/params.yaml with these datasets, of source folder."""

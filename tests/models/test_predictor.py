@@ -108,6 +108,9 @@ def test_a_batch_of_nothing_but_faults_is_told_file_by_file(predictor, tmp_path)
 def test_what_cannot_be_predicted_is_a_line_that_names_it(predictor, tmp_path):
     with pytest.raises(UserError, match=r"absent\.nii: no such file"):
         predictor("uniform").predict_files([tmp_path / "absent.nii"])
+    (tmp_path / "labels.csv").write_text("file,label\n")
+    with pytest.raises(UserError, match=r"labels\.csv: .*of no known format"):
+        predictor("uniform").predict_files([tmp_path / "labels.csv"])
     torn = tmp_path / "torn.nii.gz"
     torn.write_bytes(b"\x1f\x8b torn")
     with pytest.raises(UserError, match=r"torn\.nii\.gz"):

@@ -1,0 +1,1 @@
+"""Files of every format with words in all of their places that are no pixels."""
