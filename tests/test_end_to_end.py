@@ -1,7 +1,8 @@
-"""The real chain on a real workspace, small: files in, `dvc repro`, a registered model out."""
+"""The real chain on a real workspace, small: files in, `keyslice retrain`, a registered model out."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def _write_exams(folder: Path, numbers: range) -> None:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """A clone with 24 exams that has been ingested, reproduced and registered."""
+    """A clone with 24 exams that has been ingested, retrained on and registered."""
     root = tmp_path_factory.mktemp("clone")
     for name in ("src", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -88,8 +89,7 @@ def workspace(tmp_path_factory):
         ["git", "init", "--quiet"],
         [sys.executable, "-m", "dvc", "init", "--quiet"],
         [sys.executable, "-m", "keyslice.cli", "ingest", "scans"],
-        [sys.executable, "-m", "dvc", "repro"],
-        [sys.executable, "-m", "keyslice.cli", "register"],
+        [sys.executable, "-m", "keyslice.cli", "retrain", "scans"],
     ):
         done = _run(root, command)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
@@ -112,20 +112,19 @@ def test_half_of_the_frames_were_kept_at_half_the_cost(workspace):
     assert 0.5 <= cost["das"] <= 0.6  # lengths of 5 to 8 frames, rounded up
 
 
-def test_a_second_repro_finds_nothing_to_do(workspace):
+def test_dvc_finds_nothing_to_do_after_it(workspace):
     done = _run(workspace, [sys.executable, "-m", "dvc", "status", "--json"])
     assert json.loads(done.stdout) == {}
 
 
 def test_a_retraining_with_nothing_new_does_no_work_and_says_so(workspace):
-    before = {p: p.stat().st_mtime_ns for p in (workspace / "data").rglob("*") if p.is_file()}
+    tops = (workspace / "data", workspace / "state" / "prefect")
+    files = [path for top in tops for path in top.rglob("*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in files}
     done = _keyslice(workspace, "retrain")
     assert done.returncode == 0
     assert "Nothing new" in done.stdout
-    assert not (workspace / "state" / "prefect").exists()
-    assert before == {
-        p: p.stat().st_mtime_ns for p in (workspace / "data").rglob("*") if p.is_file()
-    }
+    assert before == {path: path.stat().st_mtime_ns for path in files}
 
 
 def test_an_experiment_writes_its_section_and_fills_the_marked_place_in_the_readme(workspace):
@@ -218,6 +217,30 @@ def test_a_stored_prediction_can_be_repeated_from_the_file(workspace, predicted)
         assert again[exam]["kept"] == list(row["kept"])
 
 
+def test_no_patient_id_and_no_file_name_is_in_what_was_written(workspace, tmp_path, contents):
+    """Neither in the data, the state (databases, logs), DVC's cache nor in a run's commit."""
+    refs = _run(workspace, ["git", "for-each-ref", "--format=%(objectname)", "refs/keyslice/runs"])
+    commits = refs.stdout.split()
+    assert commits
+    for commit in commits:
+        (tmp_path / commit).mkdir()
+        for command in (
+            ["git", "archive", "--output", f"{tmp_path}/{commit}.tar", commit],
+            ["tar", "-xf", f"{tmp_path}/{commit}.tar", "-C", f"{tmp_path}/{commit}"],
+        ):
+            assert _run(workspace, command).returncode == 0
+        (tmp_path / f"{commit}.txt").write_text(
+            _run(workspace, ["git", "cat-file", "commit", commit]).stdout
+        )
+    tops = [workspace / "data", workspace / "state", workspace / ".dvc", tmp_path]
+    written = [p for top in tops for p in top.rglob("*") if p.is_file()]
+    written = [p for p in written if {"inbox", "quarantine"}.isdisjoint(p.parts)]
+    assert {".parquet", ".zip", ".json", ".db", ".dvc"} <= {path.suffix for path in written}
+    for path in written:
+        assert not re.search("Roe_Ann|MRN-", str(path))
+        assert not re.search(b"Roe_Ann|MRN-", contents(path)), path
+
+
 def test_more_exams_extend_the_dataset_and_are_seen_as_news(workspace, tmp_path):
     copy = tmp_path / "grown"
     shutil.copytree(workspace, copy)
@@ -239,7 +262,6 @@ def test_more_exams_extend_the_dataset_and_are_seen_as_news(workspace, tmp_path)
         (("retrain", "scan"), "unknown dataset 'scan'; a dataset is named under `datasets`"),
         (("ingest", "nothing"), "unknown dataset 'nothing'"),
         (("stage", "train", "scans", "dass"), "did you mean 'das'?"),
-        (("predict", "nowhere.nii.gz"), "nowhere.nii.gz: no such file"),
         (
             ("predict", "--version", "99", "data/inbox/scans/Roe_Ann_00.nii.gz"),
             "'99' is registered",

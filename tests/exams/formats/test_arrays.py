@@ -202,3 +202,15 @@ def test_two_files_are_no_exam(tmp_path: Path, source_file):
     file = source_file(_npy(tmp_path / "a.npy", FRAMES))
     with pytest.raises(UnreadableError, match="one file"):
         readers.read("arrays", [file, file], Reading())
+
+
+def test_samples_that_need_a_larger_type_are_stored_as_they_came(
+    read: Callable[..., Exam], tmp_path: Path
+) -> None:
+    samples = np.random.default_rng(0).integers(0, 2**16, (3, 20, 24), np.uint16)
+    path = _npy(tmp_path / "a.npy", samples)
+    exam = read(path)
+    assert exam.frames.dtype == np.float32
+    content = container.dumps(exam)
+    assert len(content) < path.stat().st_size + 700  # noise, which nothing compresses
+    assert (container.load(io.BytesIO(content)).frames == samples).all()

@@ -1,4 +1,5 @@
 import gzip
+import io
 from pathlib import Path
 from typing import Literal
 
@@ -109,14 +110,37 @@ def test_samples_keep_their_values(tmp_path: Path, stored: str, values: list[flo
     assert exam.frames.ravel().tolist() == samples.ravel().tolist()
 
 
-def test_the_headers_scaling_is_applied(tmp_path: Path):
-    path = _save(tmp_path / "e.nii", np.array([[[0, 4]]], np.int16))
-    content = bytearray(path.read_bytes())
-    content[112:120] = np.array([0.5, -1], "<f4").tobytes()  # the fields scl_slope and scl_inter
+def _scaled(path: Path, samples: np.ndarray, slope: float, intercept: float) -> Path:
+    content = bytearray(_save(path, samples).read_bytes())
+    content[112:120] = np.array([slope, intercept], "<f4").tobytes()  # scl_slope and scl_inter
     path.write_bytes(content)
-    exam = read(path, 2)
-    assert exam.frames.dtype == np.float32
-    assert exam.frames.ravel().tolist() == [-1.0, 1.0]
+    return path
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "kept", "values"),
+    [
+        (0.5, -1, "float32", [-1.0, 1.0]),
+        (1, -1024, "int16", [-1024, -1020]),
+        (2**30, 0, "float32", [0, 2.0**32]),
+        (0, 7, "int16", [0, 4]),  # no scaling, the standard says
+    ],
+)
+def test_the_headers_scaling_is_applied(
+    tmp_path: Path, slope: float, intercept: float, kept: str, values: list[float]
+):
+    exam = read(_scaled(tmp_path / "e.nii", np.array([[[0, 4]]], np.int16), slope, intercept), 2)
+    assert exam.frames.dtype == kept
+    assert exam.frames.ravel().tolist() == values
+
+
+def test_scaled_samples_are_stored_in_less_space_than_the_file(tmp_path: Path):
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, (20, 24, 8), np.int16)
+    path = _scaled(tmp_path / "e.nii", samples, 0.37, 11)
+    exam = read(path)
+    content = container.dumps(exam)
+    assert len(content) < path.stat().st_size + 700  # noise, which nothing compresses
+    assert (container.load(io.BytesIO(content)).frames == exam.frames).all()
 
 
 def test_a_series_of_one_slice_is_a_video(tmp_path: Path):

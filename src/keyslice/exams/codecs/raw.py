@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow
 
 from keyslice.exams.exam import Encoded
-from keyslice.exams.samples import lossless
+from keyslice.exams.samples import LARGEST_EXACT, lossless
 
 LEVEL = 1
 """Higher ones take several times as long for a few hundredths of the size."""
@@ -54,6 +54,25 @@ def decode(parameters: Mapping[str, Any], parts: Sequence[bytes]) -> np.ndarray:
     return scaled(samples.view(dtype), parameters["slope"], parameters["intercept"])
 
 
+def meant(
+    samples: np.ndarray, slope: float = 1.0, intercept: float = 0.0
+) -> tuple[np.ndarray, Encoded | None]:
+    """The frames that samples stand for, see `scaled`, and the samples where they take less space.
+
+    Args:
+        samples: (T,H,W) or (T,H,W,3), as acquired.
+        slope: what a header says a sample is multiplied by; …
+        intercept: … and what is added then.
+
+    Raises:
+        ValueError: see `samples.lossless`.
+    """
+    frames = np.ascontiguousarray(scaled(samples, slope, intercept))
+    if samples.dtype.kind not in "iu" or samples.itemsize >= frames.itemsize:
+        return frames, None
+    return frames, encode(samples, slope=slope, intercept=intercept)
+
+
 def scaled(samples: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """Samples as their header says they are meant, of a type that exams have.
 
@@ -62,7 +81,8 @@ def scaled(samples: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """
     if (slope, intercept) == (1.0, 0.0):
         return lossless(samples)
-    if samples.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+    whole = slope.is_integer() and intercept.is_integer()
+    if whole and samples.dtype.kind in "iu" and max(abs(slope), abs(intercept)) <= LARGEST_EXACT:
         return lossless(samples.astype(np.int64) * int(slope) + int(intercept))
     return lossless(samples.astype(np.float64) * slope + intercept)
 

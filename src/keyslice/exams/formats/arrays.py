@@ -7,8 +7,8 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 from numpy.lib import format as npy
 
+from keyslice.exams.codecs import raw
 from keyslice.exams.exam import Exam, known_measure, known_spacing
-from keyslice.exams.samples import lossless
 from keyslice.exams.source import Reading, SourceFile, UnreadableError
 
 FRAMES, SPACING, FRAME_TIME = "frames.npy", "spacing.npy", "frame_time.npy"
@@ -49,8 +49,10 @@ def read(files: Sequence[SourceFile], reading: Reading) -> Exam:
                 if (values := _numbers(archive, FRAME_TIME, 1)) is not None:
                     frame_time = known_measure(values[0])
     try:
+        frames, encoded = raw.meant(frames)
         return Exam(
-            frames=np.ascontiguousarray(lossless(frames)),
+            frames=frames,
+            encoded=encoded,
             spacing=spacing,
             frame_time=frame_time,
             facts={"source_dtype": header.dtype.name},

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from keyslice.exams.codecs import images as codec
+from keyslice.exams.codecs import raw
 from keyslice.exams.codecs.images import DIFFERS, UPRIGHT, Form
 from keyslice.exams.exam import Encoded, Exam
-from keyslice.exams.samples import lossless
 from keyslice.exams.source import Reading, SourceFile, UnreadableError
 from keyslice.exams.stripping import jpeg, png
 
@@ -49,7 +49,9 @@ def read(files: Sequence[SourceFile], reading: Reading) -> Exam:
             frames = _decoded(ordered, reading)
     source_dtype = encoded.parameters["dtype"] if encoded else frames.dtype.name
     try:
-        return Exam(lossless(frames), facts={"source_dtype": source_dtype}, encoded=encoded)
+        if encoded is None:
+            frames, encoded = raw.meant(frames)
+        return Exam(frames, facts={"source_dtype": source_dtype}, encoded=encoded)
     except ValueError as error:
         raise UnreadableError(str(error)) from None
 
@@ -108,7 +110,7 @@ def _known(orientation: Any) -> int:
 
 
 def _decoded(files: Sequence[SourceFile], reading: Reading) -> np.ndarray:
-    """Frames of images of all kinds, before `lossless`."""
+    """Frames of images of all kinds, before `samples.lossless`."""
     frames, first = np.empty(0), None
     for number, (count, image) in enumerate(_pages(files)):
         # Pillow turns TIFF files itself.

@@ -10,8 +10,8 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.orientations import apply_orientation, io_orientation, ornt2axcodes
 
+from keyslice.exams.codecs import raw
 from keyslice.exams.exam import Exam, known_measure, known_spacing
-from keyslice.exams.samples import lossless
 from keyslice.exams.source import Reading, SourceFile, UnreadableError
 
 CLEARLY_COARSER = 1.01
@@ -89,19 +89,23 @@ def _read(stream: BinaryIO, size: int, packed: bool, reading: Reading) -> Exam:
             # Frames of several volumes have no "other end" to be numbered from.
             times, turn[source_axes[axis], 1] = shape[3], 1
     columns, rows = (a for a in range(3) if a != axis)
-    scaled = header.get_slope_inter() not in ((None, None), (1, 0))
-    sample_bytes = max(dtype.itemsize, 4 if scaled else 1)
+    slope, intercept = header.get_slope_inter()
+    slope, intercept = 1.0 if slope is None else float(slope), float(intercept or 0)
+    sample_bytes = max(dtype.itemsize, 4 if (slope, intercept) != (1, 0) else 1)
     reading.check_size(times * sizes[axis], sizes[rows], sizes[columns], sample_bytes)
-    samples = np.asanyarray(ArrayProxy(stream, header)).reshape((*shape[:3], times), order="F")
+    samples = ArrayProxy(stream, header).get_unscaled().reshape((*shape[:3], times), order="F")
     if packed:
         stream.read(1)  # makes gzip compare its checksum
     turned = apply_orientation(samples, turn)
     frames = np.moveaxis(turned, (3, axis, rows, columns), (0, 1, 2, 3))[:, :, ::-1, ::-1]
     if colour:
         frames = np.stack([frames[name] for name in ("R", "G", "B")], axis=-1)
+    frames = frames.reshape(-1, *frames.shape[2:])
     try:
+        frames, encoded = raw.meant(frames, slope, intercept)
         return Exam(
-            frames=np.ascontiguousarray(lossless(frames)).reshape(-1, *frames.shape[2:]),
+            frames=frames,
+            encoded=encoded,
             spacing=spacing and (spacing[axis], spacing[rows], spacing[columns]),
             frame_time=frame_time,
             facts=facts,
