@@ -1,4 +1,4 @@
-"""The real chain on a real workspace, small: files in, `keyslice retrain`, a registered model out."""
+"""The real chain on a real workspace: files in, `keyslice retrain`, a registered model out."""
 
 import json
 import os
