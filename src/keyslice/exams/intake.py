@@ -154,7 +154,7 @@ class Intake:
             The rows, and for each exam that the source offers the listing that stands for it; any
             further listing of it is a duplicate; `across_splits` counts those of another split.
         """
-        rows = {exam: dict(row) for exam, row in self._before.items()}
+        rows = dict(self._before)
         offered: dict[str, Listing] = {}
         for exam, claims in self._claims.items():
             if kind := barred.get(exam) or self._conflict(exam):
@@ -176,22 +176,23 @@ class Intake:
         told = {"modality": listing.modality, "acquired": listing.acquired}
         found = {column: told[column] or read.get(column) for column in told}
         dated = kept_date(found["acquired"] or "", self._dates, self._key, patient)
-        return (
-            {"modality": UNKNOWN, "acquired": UNKNOWN}
-            | before
-            | {column: value for column, value in read.items() if column not in told}
-            | ({"modality": found["modality"]} if found["modality"] else {})
-            | ({"acquired": dated} if dated else {})
-            | {
-                "patient": patient,
-                "label": listing.label,
-                "label_source": listing.label_source,
-                "labeller": self._labeller(listing.labeller),
-                "site": listing.site,
-                "source_format": listing.source_format,
-                "informative": None if listing.informative is None else [*listing.informative],
-            }
-        )
+        said = {
+            "patient": patient,
+            "label": listing.label,
+            "label_source": listing.label_source,
+            "labeller": self._labeller(listing.labeller),
+            "site": listing.site,
+            "source_format": listing.source_format,
+            "informative": None if listing.informative is None else [*listing.informative],
+        }
+        if found["modality"]:
+            said["modality"] = found["modality"]
+        if dated:
+            said["acquired"] = dated
+        if not read and said.items() <= before.items():
+            return before  # nothing new: of 100,000 exams nearly all
+        measured = {column: value for column, value in read.items() if column not in told}
+        return {"modality": UNKNOWN, "acquired": UNKNOWN} | before | measured | said
 
     def _labeller(self, name: str) -> str:
         """A pseudonym: what one person labelled can be told apart, who it was cannot."""

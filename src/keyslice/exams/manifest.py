@@ -128,7 +128,17 @@ def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def rows(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """The rows by exam id, what is not known being None."""
     arrow = pyarrow.Table.from_pandas(table, TYPES, preserve_index=False)
-    return {row["exam_id"]: row for row in arrow.to_pylist()}
+    names, columns = arrow.column_names, map(_values, arrow.columns)
+    return {row[0]: dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)}
+
+
+def _values(column: pyarrow.ChunkedArray) -> list[Any]:
+    """Of a column; equal texts are one object, as 100,000 exams have few labels."""
+    if not pyarrow.types.is_string(column.type):
+        return column.to_pylist()
+    coded = column.combine_chunks().dictionary_encode()
+    texts = coded.dictionary.to_pylist()
+    return [texts[number] for number in coded.indices.to_numpy()]
 
 
 def write(table: pd.DataFrame, path: Path, identity: dict[str, Any]) -> None:
@@ -139,7 +149,7 @@ def write(table: pd.DataFrame, path: Path, identity: dict[str, Any]) -> None:
         path: of the parquet file.
         identity: the settings that say what the dataset is made of; kept in the file.
     """
-    arrow = pyarrow.Table.from_pandas(SCHEMA.validate(table), TYPES, preserve_index=False)
+    arrow = pyarrow.Table.from_pandas(table, TYPES, preserve_index=False)
     arrow = arrow.replace_schema_metadata({IDENTITY: json.dumps(identity, sort_keys=True)})
     buffer = io.BytesIO()
     pq.write_table(arrow, buffer, compression="zstd")

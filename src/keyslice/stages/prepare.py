@@ -12,6 +12,7 @@ import pandas as pd
 import PIL
 import pyarrow
 import pyarrow.parquet as pq
+from numpy.lib import format as npy
 
 from keyslice import files, prepared
 from keyslice.config import Params, Prepare, Workspace
@@ -160,17 +161,18 @@ def _write_shard(
     sizes = np.array(counts) * rows["channels"].to_numpy() * settings.image_size**2
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     places: dict[str, dict[str, Any]] = {}
-    with files.beside(out / name) as part:
-        array = np.lib.format.open_memmap(part, "w+", np.uint8, (int(offsets[-1]),))
+    # Not through a memory map: its pages would count as this process's memory.
+    with files.beside(out / name) as part, part.open("wb") as shard:
+        shape = (int(offsets[-1]),)
+        npy.write_array_header_1_0(shard, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for row, offset, size in zip(rows.to_dict("records"), offsets, sizes, strict=False):
             pixels, scaling = prepare_frames(_load(exams, row["exam_id"], row["sha256"]), settings)
             if pixels.ndim == 4:
                 pixels = np.moveaxis(pixels, 3, 1)
-            array[offset : offset + size] = pixels.reshape(-1)
+            assert pixels.size == size
+            shard.write(np.ascontiguousarray(pixels).data)
             places[row["exam_id"]] = {"offset": int(offset), **scaling._asdict()}
             one_more()
-        array.flush()
-        del array
     files.write_text(_record(out, name), json.dumps(places, indent=0) + "\n")
 
 
@@ -191,23 +193,23 @@ def _load(folder: Path, exam_id: str, sha256: str) -> np.ndarray:
 
 
 def _write_index(out: Path, batches: dict[str, pd.DataFrame], settings: Prepare) -> None:
-    rows: list[dict[str, Any]] = []
+    parts = []
     for name, exams in batches.items():
         places = json.loads(_record(out, name).read_text(encoding="utf-8"))
-        for row in exams.to_dict("records"):
-            kept = thinned(row["frames"], settings.max_frames)
-            known = row["informative"]
-            rows.append(
-                {column: row[column] for column in COPIED}
-                | places[row["exam_id"]]
-                | {
-                    "shard": name,
-                    "frames": len(kept),
-                    "channels": row["channels"],
-                    "source_frames": row["frames"],
-                    # Empty: there are some, and thinning dropped them all.
-                    "informative": np.flatnonzero(np.isin(kept, known)).tolist() if known else None,
-                }
-            )
+        kept = {count: thinned(count, settings.max_frames) for count in exams["frames"].unique()}
+        # Empty: there are some, and thinning dropped them all.
+        informative = [
+            np.flatnonzero(np.isin(kept[count], known)).tolist() if known else None
+            for count, known in zip(exams["frames"], exams["informative"], strict=True)
+        ]
+        part = exams[[*COPIED, "channels"]].assign(
+            shard=name,
+            frames=[len(kept[count]) for count in exams["frames"]],
+            source_frames=exams["frames"],
+            informative=pd.Series(informative, exams.index, dtype=object),
+        )
+        found = pd.DataFrame([places[exam] for exam in exams["exam_id"]], index=exams.index)
+        parts.append(part.join(found))
+    table = pyarrow.Table.from_pandas(pd.concat(parts), TYPES, preserve_index=False)
     with files.beside(out / "index.parquet") as part:
-        pq.write_table(pyarrow.Table.from_pylist(rows, TYPES), part, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(), part, compression="zstd")
