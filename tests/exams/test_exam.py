@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from keyslice.exams.exam import Exam, exam_id, from_other_end
+from keyslice.exams.exam import CODES, FACTS, Exam, exam_id, from_other_end
 
 frames = st.sampled_from(["uint8", "int16", "float32"]).flatmap(
     lambda dtype: arrays(
@@ -77,3 +77,7 @@ def test_a_fact_that_is_not_in_the_list_is_refused():
 def test_a_fact_that_is_no_plain_word_is_refused(word):
     with pytest.raises(ValueError, match="coding is no word"):
         Exam(np.zeros((2, 3, 3), np.uint8), facts={"coding": word})
+
+
+def test_numbers_that_are_codes_are_facts() -> None:
+    assert FACTS.keys() >= CODES

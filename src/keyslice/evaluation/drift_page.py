@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from keyslice.evaluation.presentation import NONE, decimals, signed
+from keyslice.evaluation.presentation import NONE, decimals, pipes, signed
 from keyslice.exams.drift import FEWEST, LEVEL, Drift, Shift
 
 METHOD = (
@@ -74,7 +74,7 @@ def markdown(drift: Drift, dataset: str, version: str, reference: str) -> str:
     found = f"# Drift of {dataset}\n\n{counts}\n\n**{sentence(drift)}**\n"
     if not drift.shifts:
         return found
-    parts = (found, _pipes(tested(drift)), untested(drift), METHOD)
+    parts = (found, pipes(tested(drift), ":--"), untested(drift), METHOD)
     return "\n".join(f"{part.rstrip()}\n" for part in parts if part)
 
 
@@ -95,13 +95,6 @@ def _effect(shift: Shift) -> str:
 
 def _nan(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _pipes(text: pd.DataFrame) -> str:
-    rows = [list(text.columns), [":--"] * text.shape[1], *text.to_numpy().tolist()]
-    # A site may be named with what would end a cell.
-    lines = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
-    return "".join(f"| {line} |\n" for line in lines)
 
 
 def _capital(text: str) -> str:

@@ -72,7 +72,7 @@ def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame, references: Sequence[str]) -> str:
     """A pipe table of `cells`."""
-    return _pipes(cells(table, references))
+    return pipes(cells(table, references))
 
 
 def brief(table: pd.DataFrame, references: Sequence[str]) -> str:
@@ -86,13 +86,15 @@ def brief(table: pd.DataFrame, references: Sequence[str]) -> str:
         "published AUC",
     ]
     text = cells(table, references)
-    return _pipes(text[text.columns.intersection(columns, sort=False)])
+    return pipes(text[text.columns.intersection(columns, sort=False)])
 
 
-def _pipes(text: pd.DataFrame) -> str:
-    align = [":--", *["--:"] * (text.shape[1] - 1)]
-    rows = [list(text.columns), align, *text.to_numpy().tolist()]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+def pipes(text: pd.DataFrame, others: str = "--:") -> str:
+    """Cells of text as a pipe table; `others` aligns all columns but the first, which is left."""
+    align = [":--", *[others] * (text.shape[1] - 1)]
+    # A site may be named with what would end a cell.
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in text.to_numpy().tolist()]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [list(text.columns), align, *cells])
 
 
 def terminal(table: pd.DataFrame, reference: str | None, candidate: str | None) -> Table:

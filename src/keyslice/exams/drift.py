@@ -26,6 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from keyslice.exams import permutation
+from keyslice.exams.exam import CODES
 from keyslice.exams.permutation import Array, Shares
 from keyslice.exams.source import UNKNOWN
 from keyslice.exams.split import group
@@ -54,8 +55,6 @@ NUMBERS = (
 )
 """Columns of the manifest."""
 CATEGORIES = ("label", "site", "modality", "source_format", "dtype", "channels")
-NOMINAL = frozenset({"slice_axis", "rotation", "variable_rate"})
-"""Facts that are numbers by name only."""
 WORDS = ("negligible", "small", "medium", "large")
 DELTA = (0.147, 0.33, 0.474)
 """Where Cliff's delta becomes small, medium and large (Romano et al. 2006)."""
@@ -188,7 +187,7 @@ def _quantities(rows: pd.DataFrame) -> Iterator[tuple[str, Kind, pd.Series]]:
     facts = pd.DataFrame.from_records([json.loads(text) for text in rows["facts"]], rows.index)
     for name in sorted(facts.columns):
         values = facts[name]
-        if name not in NOMINAL and pd.api.types.is_numeric_dtype(values):
+        if name not in CODES and pd.api.types.is_numeric_dtype(values):
             yield from _number(name, values)
         else:
             words = [UNKNOWN if pd.isna(value) else _word(value) for value in values]

@@ -33,6 +33,8 @@ FACTS = {
 }
 """Acquisition facts an exam may carry; none of them can identify a person: numbers, and words that
 a reader takes from a fixed list of its own, never from free text."""
+CODES = frozenset({"slice_axis", "rotation", "mirrored", "variable_rate"})
+"""Facts that are numbers by name only: of two of them neither is more than the other."""
 FACT_WORD = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 PLANES = ("sagittal", "coronal", "axial")
 """Of slices, by `slice_axis`."""

@@ -99,9 +99,9 @@ class Intake:
         if place in self._places:
             self._dropped.add(self._places[place])
 
-    def refuse(self, file: str, reason: str, kind: str) -> None:
-        """Note a file that is not let in."""
-        self._refuse(file, reason, kind)
+    def refuse(self, file: str, reason: str, kind: str, exam: str = "") -> None:
+        """Note a file that is not let in; of a conflict, the exam that it is about."""
+        self.refused.append(Refusal(file, reason, kind, self._today, exam))
 
     def _whole(self, listing: Listing) -> bool:
         """Whether a listing's exam is known and stored."""
@@ -124,13 +124,13 @@ class Intake:
     def _fault(self, listing: Listing, reason: str, *, lasting: bool = True) -> None:
         if lasting:
             self.faults.add(listing.stamp)
-        self._refuse(listing.name, reason, "unreadable")
+        self.refuse(listing.name, reason, "unreadable")
 
     def _claim(self, listing: Listing, file: KnownFile) -> None:
         frames = (self._read.get(file.exam) or self._before[file.exam])["frames"]
         if listing.informative and listing.informative[-1] >= frames:
             reason = f"frame {listing.informative[-1]} is listed as informative, of {frames} from 0"
-            self._refuse(listing.name, reason, "table")
+            self.refuse(listing.name, reason, "table")
             return
         if listing.informative and file.reversed:
             stored = tuple(from_other_end(listing.informative, frames))
@@ -222,10 +222,7 @@ class Intake:
         for name in names:
             others = ", ".join(other for other in names if other != name)
             also = f" (also {others})" if others else ""
-            self._refuse(name, f"{CONFLICTS[kind]}{also}; {WAY_OUT}", kind, exam)
-
-    def _refuse(self, file: str, reason: str, kind: str, exam: str = "") -> None:
-        self.refused.append(Refusal(file, reason, kind, self._today, exam))
+            self.refuse(name, f"{CONFLICTS[kind]}{also}; {WAY_OUT}", kind, exam)
 
 
 def _held_out(claim: tuple[Listing, str]) -> int:
