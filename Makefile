@@ -36,8 +36,8 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## speed as ratios within one run; writes docs/benchmarks.md
-	$(BIN)/python -m benchmarks
+bench: $(READY) ## speed as ratios within one run; writes docs/benchmarks.md; PART=Ingestion for one part
+	$(BIN)/python -m benchmarks $(if $(PART),"$(PART)")
 
 fuzz: $(READY) ## 2,000 damaged files of all formats through an ingestion; KEYSLICE_FUZZ_SEED
 	PATH="$(CURDIR)/$(BIN):$$PATH" KEYSLICE_FUZZ=2000 $(BIN)/pytest -q tests/exams/test_fuzz.py

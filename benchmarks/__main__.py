@@ -2,6 +2,9 @@
 
 import os
 import platform
+import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,28 +36,35 @@ TABLES = {
     "Ingestion": (
         "Reading exams, checking, hashing and storing them, in as many processes as there are "
         "cores, against bare decoding by the library of the format: in as many processes, and in "
-        "one. 8 exams of 32 × 256×256 to a format.",
+        f"one. {ingestion.EXAMS} exams of {ingestion.SLICES} × {ingestion.SIDE}×{ingestion.SIDE} "
+        "to a format.",
         ["source", "time / bare", "time / bare in one process", "stored / source"],
         ingestion.measure,
     ),
 }
 
 
-def main() -> None:
-    lines = [
-        "# Benchmarks",
-        "",
-        f"Written by `make bench`: {platform.machine()}, {os.cpu_count()} cores, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__.split('+')[0]}. "
-        "Ratios hold across machines; milliseconds are for orientation.",
-    ]
-    for title, (text, header, measure) in TABLES.items():
-        lines += ["", f"## {title}", "", text, "", _row(header), _row(["---"] * len(header))]
-        print("\n".join(lines[-3:]))
+def main(chosen: Sequence[str]) -> None:
+    """Measure the chosen parts, or all, and write them into docs/benchmarks.md."""
+    if unknown := set(chosen) - set(TABLES):
+        sys.exit(f"no part {', '.join(unknown)}; known: {', '.join(TABLES)}")
+    page = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+    parts = dict(re.findall(r"^## (.*)\n\n((?:(?!## ).*\n?)*)", page.read_text(), re.MULTILINE))
+    for title in chosen or TABLES:
+        text, header, measure = TABLES[title]
+        lines = [text, "", _row(header), _row(["---"] * len(header))]
+        print("\n".join([f"## {title}", "", *lines]))
         for cells in measure():
             lines.append(_row(cells))
             print(lines[-1], flush=True)
-    write_text(Path(__file__).parent.parent / "docs" / "benchmarks.md", "\n".join(lines) + "\n")
+        parts[title] = "\n".join(lines) + "\n\n"
+    head = (
+        f"# Benchmarks\n\nWritten by `make bench`: {platform.machine()}, {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__.split('+')[0]}. "
+        "Ratios hold across machines; milliseconds are for orientation.\n"
+    )
+    told = [f"\n## {title}\n\n{parts[title].strip()}\n" for title in TABLES if title in parts]
+    write_text(page, head + "".join(told))
 
 
 def _row(cells: list[str]) -> str:
@@ -62,4 +72,4 @@ def _row(cells: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

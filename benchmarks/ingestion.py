@@ -26,7 +26,7 @@ from keyslice.exams.workers import Workers
 
 EXAMS = 8
 ROUNDS = 5
-SLICES, SIDE = 32, 256
+SLICES, SIDE = 32, 512
 
 
 def measure() -> Iterator[list[str]]:

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import psutil
 from pebble import ProcessExpired, ProcessPool
+from threadpoolctl import threadpool_limits
 
 from keyslice.config import Limits
 
@@ -120,12 +121,14 @@ def _memory() -> int:
 def _begin(most: int) -> None:
     """Limit what this process may allocate to `most` bytes, beyond what it has mapped by now.
 
+    And keep it to one thread of linear algebra: the others would spin on its neighbours' cores.
     And silence it: libraries print what they think of a file, from below Python, too. And have it
     end with the process that started it, whose child it is not, but the fork server's.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
+    threadpool_limits(1)
     mapped = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (mapped + most, resource.RLIM_INFINITY))
 
