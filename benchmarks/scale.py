@@ -84,8 +84,9 @@ def main(count: int) -> None:
         "",
         f"The {second[0]:,} later exams took {more_work / work:.1%} of the time of the first "
         f"{first[0]:,} in decoding, storing and preparing, and {second[6] / first[6] - 1:.1%} of "
-        f"the space. With what an ingestion does for every exam that lies there, new or not (list "
-        f"it, find its label, write its row), it is {more_whole / whole:.1%} of the time.",
+        "the space. DVC's own apart, with what an ingestion does for every exam that lies there, "
+        "new or not (list it, find its label, write its row), it is "
+        f"{more_whole / whole:.1%} of the time.",
     ]
     write_text(Path(__file__).parent.parent / "docs" / "scale.md", "\n".join(lines) + "\n")
 

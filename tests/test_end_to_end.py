@@ -118,13 +118,16 @@ def test_dvc_finds_nothing_to_do_after_it(workspace):
 
 
 def test_a_retraining_with_nothing_new_does_no_work_and_says_so(workspace):
-    tops = (workspace / "data", workspace / "state" / "prefect")
-    files = [path for top in tops for path in top.rglob("*") if path.is_file()]
-    before = {path: path.stat().st_mtime_ns for path in files}
+    def times():
+        tops = (workspace / "data", workspace / "state" / "prefect")
+        files = (path for top in tops for path in top.rglob("*") if path.is_file())
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    before = times()
     done = _keyslice(workspace, "retrain")
     assert done.returncode == 0
     assert "Nothing new" in done.stdout
-    assert before == {path: path.stat().st_mtime_ns for path in files}
+    assert times() == before
 
 
 def test_an_experiment_writes_its_section_and_fills_the_marked_place_in_the_readme(workspace):

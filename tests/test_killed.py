@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
@@ -191,7 +192,7 @@ def _until(come: Callable[[], bool]) -> None:
 
 
 def _kin(session: int) -> Iterator[psutil.Process]:
-    """Processes of the session, and DVC's, which has one of its own."""
+    """Processes of the session; DVC's has one of its own."""
     for process in psutil.process_iter():
         try:
             if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
@@ -228,7 +229,8 @@ def test_an_ingestion_run_again_after_a_kill_ends_as_an_undisturbed_one(
         victims = [*psutil.Process(process.pid).children(recursive=True), *_kin(process.pid)]
         process.kill()
         for victim in victims:
-            victim.kill() if victim.is_running() else None
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
     process.kill()
     process.communicate()
     _until(lambda: not any(_kin(process.pid)))

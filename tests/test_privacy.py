@@ -251,7 +251,8 @@ def test_all_sound_exams_went_in_in_every_way_in_which_they_are_stored(workspace
     listed = json.loads(_keyslice(workspace, "quarantine", "--json", "ward"))["quarantined"]
     refused = {refusal["file"] for refusal in listed}
     assert len(refused) > 30
-    assert refused.isdisjoint(_exams())
+    inside = {f"{one}/" for one in refused}
+    assert not [name for name in _exams() if any(one.startswith(f"{name}/") for one in inside)]
     stored = sorted((workspace / "data" / "exams" / "ward").glob("*.zip"))
     assert len(stored) >= len(_named(_exams()))
     about = [json.loads(zipfile.ZipFile(path).read(container.ABOUT)) for path in stored]

@@ -21,7 +21,7 @@ _BY_ENDING = {ending: form for form, endings in FORMATS.items() for ending in en
 
 def format_of(name: str) -> str | None:
     """The format that a file's name tells, None if it is none of ours."""
-    parts = name.lower().rsplit(".", 2)
+    _, *parts = name.lower().rsplit(".", 2)
     endings = ("." + ".".join(parts[-count:]) for count in (2, 1))
     return next((_BY_ENDING[ending] for ending in endings if ending in _BY_ENDING), None)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,10 @@ def _constant(frame: np.ndarray) -> bool:
 
 def _intensities(frames: np.ndarray) -> dict[str, float]:
     """Mean, standard deviation and the 1st and 99th percentile of evenly spaced samples."""
-    samples = frames.reshape(-1)[:: max(1, frames.size // SAMPLED)].astype(np.float64)
+    step, row = max(1, frames.size // SAMPLED), int(np.prod(frames.shape[2:]))
+    while math.gcd(step, row) > 1:  # else some columns, or colours, alone would be seen
+        step += 1
+    samples = frames.reshape(-1)[::step].astype(np.float64)
     low, high = np.percentile(samples, (1, 99))
     return {
         "intensity_mean": float(samples.mean()),

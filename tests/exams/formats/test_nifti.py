@@ -134,6 +134,18 @@ def test_the_headers_scaling_is_applied(
     assert exam.frames.ravel().tolist() == values
 
 
+def test_scaling_of_whole_numbers_never_wraps_around(tmp_path: Path):
+    samples = np.array([[[0, 2**40]]], np.int64)
+    exam = read(_scaled(tmp_path / "e.nii", samples, 2**24, 1), 2)
+    assert exam.frames.ravel().tolist() == [1, 2.0**64]
+
+
+def test_samples_that_are_no_real_numbers_are_refused_scaled_or_not(tmp_path: Path):
+    samples = np.array([[[1 + 2j, 3j]]], np.complex64)
+    with pytest.raises(UnreadableError, match="complex64"):
+        read(_scaled(tmp_path / "e.nii", samples, 2, 0), 2)
+
+
 def test_scaled_samples_are_stored_in_less_space_than_the_file(tmp_path: Path):
     samples = np.random.default_rng(0).integers(-(2**15), 2**15, (20, 24, 8), np.int16)
     path = _scaled(tmp_path / "e.nii", samples, 0.37, 11)

@@ -81,8 +81,11 @@ def scaled(samples: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """
     if (slope, intercept) == (1.0, 0.0):
         return lossless(samples)
+    if samples.dtype.kind not in "biuf":
+        return lossless(samples)  # which refuses them
     whole = slope.is_integer() and intercept.is_integer()
-    if whole and samples.dtype.kind in "iu" and max(abs(slope), abs(intercept)) <= LARGEST_EXACT:
+    small = samples.itemsize <= 4 and max(abs(slope), abs(intercept)) <= LARGEST_EXACT
+    if whole and small and samples.dtype.kind in "iu":  # no sum overflows
         return lossless(samples.astype(np.int64) * int(slope) + int(intercept))
     return lossless(samples.astype(np.float64) * slope + intercept)
 

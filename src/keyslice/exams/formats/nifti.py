@@ -90,7 +90,8 @@ def _read(stream: BinaryIO, size: int, packed: bool, reading: Reading) -> Exam:
             times, turn[source_axes[axis], 1] = shape[3], 1
     columns, rows = (a for a in range(3) if a != axis)
     slope, intercept = header.get_slope_inter()
-    slope, intercept = 1.0 if slope is None else float(slope), float(intercept or 0)
+    if colour or slope is None or intercept is None:  # the standard scales no colours
+        slope, intercept = 1.0, 0.0
     sample_bytes = max(dtype.itemsize, 4 if (slope, intercept) != (1, 0) else 1)
     reading.check_size(times * sizes[axis], sizes[rows], sizes[columns], sample_bytes)
     samples = ArrayProxy(stream, header).get_unscaled().reshape((*shape[:3], times), order="F")
