@@ -246,7 +246,7 @@ def predict(files: Sequence[Path], name: str | None, version: str, as_json: bool
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE.png",
-    help="Picture to write.  [default: named after the exam, in the current folder]",
+    help="Picture to write.  [default: the exam's id, in the current folder]",
 )
 @click.option("--force", is_flag=True, help="Replace a picture that is there.")
 @json_option

@@ -14,6 +14,7 @@ from keyslice.errors import UserError
 from keyslice.evaluation import exam_sheet
 from keyslice.exams import container, manifest
 from keyslice.exams.exam import Exam, exam_id, exam_path
+from keyslice.exams.opening import open_exam
 from keyslice.exams.source import Reading
 from keyslice.models import build
 from keyslice.models.predictor import Predictor
@@ -134,7 +135,7 @@ def test_a_file_is_drawn_with_the_slices_that_predict_tells(show, workspace, sta
     [predicted] = predictor.predict_files([path])
     assert told["model"]["kept"] == predicted.kept
     assert told["model"]["attention"] == predicted.attention
-    assert told["output"] == "Doe.John.png"
+    assert told["output"] == f"{exam_id(open_exam(path, Reading()).frames)}.png"
     assert (told["dataset"], told["label"], told["plane"]) == (None, None, "axial")
 
 
@@ -162,7 +163,7 @@ def test_the_exam_itself_is_never_replaced(show, workspace):
     Image.fromarray(frames(1)[0]).save(path)
     before = path.read_bytes()
     with pytest.raises(UserError, match=r"is there already; .*name another --output$"):
-        show("one.png", force=True)
+        show("one.png", output=Path("one.png"), force=True)
     assert path.read_bytes() == before
 
 

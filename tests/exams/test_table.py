@@ -197,6 +197,18 @@ def test_a_line_that_names_nothing_here_is_counted(
     assert (len(found.listings), found.unused_lines) == (1, 1)
 
 
+def test_a_line_of_an_empty_file_or_of_one_still_arriving_names_what_is_here(
+    workspace, dataset, write_exam, write_table
+):
+    write_exam("a.nii", 0)
+    folder = workspace.inbox("ward")
+    (folder / "empty.nii").touch()
+    (folder / "b.nii.part").write_bytes(b"half")
+    write_table([(name, "1", "no") for name in ("a.nii", "empty.nii", "b.nii.part")])
+    found = _offer(workspace, dataset)
+    assert (len(found.listings), found.unused_lines) == (1, 0)
+
+
 @pytest.mark.parametrize(("label", "why"), [("", "is empty"), ("nein", "none of the classes")])
 def test_a_label_that_is_no_class_waits(workspace, dataset, write_exam, write_table, label, why):
     write_exam("a.nii", 0)

@@ -150,7 +150,7 @@ def test_a_checkpoint_that_cannot_be_resumed_exactly_means_a_fresh_start(
 def test_what_separates_the_classes_is_learned_and_the_best_epoch_kept(
     store, stage_settings, tmp_path
 ):
-    settings = stage_settings("full", epochs=30, patience=30, learning_rate=3e-3)
+    settings = stage_settings("full", epochs=12, patience=12, learning_rate=3e-3)
     _fit(store, settings, tmp_path)
     history = pd.read_csv(tmp_path / "history.csv")
     summary = json.loads((tmp_path / "summary.json").read_text())

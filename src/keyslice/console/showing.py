@@ -59,10 +59,13 @@ def run(
     """
     path = Path(exam)
     one = None if path.exists() else _ingested(workspace, params, exam, name)
-    target = output or Path(f"{one.row['exam_id'] if one else _stem(path)}.png")
-    _check_target(target, path, force)
+    if output:
+        _check_target(output, path, force)
     used = _model(workspace, one, name, version)
     opened = known.load(workspace, one) if one else _opened(path, used)
+    # Not named as the source is: that may be a person's name.
+    target = output or Path(f"{one.row['exam_id'] if one else exam_id(opened.frames)}.png")
+    _check_target(target, path, force)
     if used is not None:
         prepare = used.predictor.settings.prepare
     else:
@@ -91,12 +94,6 @@ def _ingested(workspace: Workspace, params: Params, exam: str, name: str | None)
         "or the path of what ingest reads",
         remedy="mend it; ids are the names of the files in data/exams/DATASET",
     )
-
-
-def _stem(path: Path) -> str:
-    """The name without its ending; of a folder whole."""
-    path = path.resolve()
-    return path.name if path.is_dir() else path.with_name(path.name.removesuffix(".gz")).stem
 
 
 def _check_target(target: Path, source: Path, force: bool) -> None:

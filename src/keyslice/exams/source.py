@@ -18,7 +18,10 @@ UNKNOWN = "unknown"
 
 
 class UnreadableError(Exception):
-    """A file that cannot become an exam; the message says why, in words, without its name."""
+    """Files that cannot become an exam; the message says why, and of several which is at fault.
+
+    It may name a file, so it is for the terminal and the quarantine list only.
+    """
 
 
 class StillArrivingError(UnreadableError):

@@ -108,6 +108,11 @@ class LabelTable:
         """Lines that no exam was found for, so far."""
         return sorted(self._rows.keys() - self._used)
 
+    def met(self, names: Iterable[str]) -> None:
+        """Count lines as used that name files which are here, but are no exams by now."""
+        for name in names:
+            self._used.update(self._lines.get(_path(name), ()))
+
     def entry(self, keys: Iterable[str]) -> Entry | None:
         """What the lines say that name an exam by one of `keys`; None where there is none.
 

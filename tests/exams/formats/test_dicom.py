@@ -208,6 +208,14 @@ def test_files_of_a_series_belong_together(tmp_path: Path, volume: np.ndarray):
     assert (found.uid, found.series, found.image, found.reason) == ("1.2.3", "1.2.3", True, "")
 
 
+def test_of_a_series_the_file_that_cannot_be_read_is_named(tmp_path: Path, volume: np.ndarray):
+    paths = _series(tmp_path, volume)
+    paths[3].write_bytes(paths[3].read_bytes()[:-10])
+    named = rf"^of its {len(paths)} files, {paths[3].name}: it ends before its samples do$"
+    with pytest.raises(UnreadableError, match=named):
+        _read(paths)
+
+
 def test_slices_come_in_the_order_of_their_positions(tmp_path: Path, volume: np.ndarray):
     def change(dataset: Dataset, n: int) -> None:
         dataset.InstanceNumber = 9 - n

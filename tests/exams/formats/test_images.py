@@ -74,6 +74,13 @@ def test_jpeg_files_are_frames_as_pillow_decodes_them(
     check_stored(exam)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_damaged_exif_does_no_harm_to_the_picture(tmp_path: Path, suffix: str):
+    image = Image.fromarray(GREY[0])
+    [path] = save(tmp_path, [image], suffix, exif=b"Exif\0\0no TIFF header", lossless=True)
+    assert (read([path]).frames[0].shape[:2]) == GREY[0].shape
+
+
 def test_frames_come_in_the_natural_order_of_names(tmp_path: Path):
     paths = [tmp_path / f"im{n}.png" for n in ("10", "9", "1", "2", "010")]
     for number, path in enumerate(paths):

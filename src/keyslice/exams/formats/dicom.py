@@ -178,9 +178,15 @@ def read(files: Sequence[SourceFile], reading: Reading) -> Exam:
 def _objects(files: Sequence[SourceFile], reading: Reading) -> list[Object]:
     objects: list[Object] = []
     before = 0
-    for number_, stream in enumerate(file.open() for file in files):
-        with stream:
-            objects.append(load(stream, number_, before, reading))
+    for number_, file in enumerate(files):
+        try:
+            with file.open() as stream:
+                objects.append(load(stream, number_, before, reading))
+        except UnreadableError as error:
+            if len(files) == 1:
+                raise
+            # For the quarantine list: of hundreds of files this one is to be looked at.
+            raise UnreadableError(f"of its {len(files)} files, {file.name}: {error}") from None
         before += len(objects[-1].slices)
     return objects
 

@@ -3,8 +3,8 @@
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -81,7 +81,7 @@ def _encoded(files: Sequence[SourceFile], reading: Reading) -> Encoded | None:
         else:
             part, exif = jpeg.strip(data), _jpeg_exif(data)
         parts.append(part)
-        orientations.append(UPRIGHT if exif is None else _orientation(exif))
+        orientations.append(UPRIGHT if exif is None else _orientation(partial(_loaded, exif)))
         if first is None:
             with codec.open_image(io.BytesIO(part), codec.FORMATS) as image:
                 first = codec.form(image, orientations[0])
@@ -99,14 +99,19 @@ def _jpeg_exif(data: bytes) -> bytes | None:
     return data[place : place - 2 + int.from_bytes(data[place - 2 : place], "big")]
 
 
-def _orientation(exif: bytes) -> int:
+def _orientation(read: Callable[[], Image.Exif]) -> int:
+    """As EXIF tells; upright where it tells none, or is damaged: the picture need not be."""
+    try:
+        orientation: object = read().get(ORIENTATION)
+    except Exception:  # whatever Pillow makes of such bytes
+        return UPRIGHT
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else UPRIGHT
+
+
+def _loaded(exif: bytes) -> Image.Exif:
     found = Image.Exif()
     found.load(exif)
-    return _known(found.get(ORIENTATION))
-
-
-def _known(orientation: Any) -> int:
-    return orientation if orientation in range(1, 9) else UPRIGHT
+    return found
 
 
 def _decoded(files: Sequence[SourceFile], reading: Reading) -> np.ndarray:
@@ -121,7 +126,7 @@ def _decoded(files: Sequence[SourceFile], reading: Reading) -> np.ndarray:
         elif image.size != first:
             raise UnreadableError(f"image {number + 1} of {count} {DIFFERS}")
         first = image.size
-        orientation = _known(image.getexif().get(ORIENTATION)) if turn else UPRIGHT
+        orientation = _orientation(image.getexif) if turn else UPRIGHT
         frame = codec.turned(_as_written(image), orientation)
         if not number:
             frames = np.empty((count, *frame.shape), frame.dtype)
