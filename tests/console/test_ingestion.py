@@ -34,8 +34,8 @@ def test_changed_labels_and_exams_that_left_are_told(tmp_path: Path, capsys, mon
     monkeypatch.setattr(ingestion, "ingest_dataset", lambda *_, **__: done)
     ingestion.run(Workspace(tmp_path), None, "ward", as_json=False)  # type: ignore[arg-type]
     shown = capsys.readouterr().out
-    assert "240 files found = 240 accepted\n50 exams have another label now\n" in shown
-    assert "\n2 exams that were in the dataset are in it no longer\n" in shown
+    assert "240 files found = 240 accepted\nexams with another label than before: 50\n" in shown
+    assert "\nexams no longer in the dataset: 2\n" in shown
 
 
 def test_the_account_adds_up_in_words() -> None:

@@ -180,7 +180,7 @@ def test_what_is_neither_an_id_nor_a_path_is_told_with_the_way_out(show, exam):
 
 def test_a_file_that_is_no_exam_is_told(show, workspace):
     (workspace.root / "torn.nii.gz").write_bytes(b"\x1f\x8b torn")
-    with pytest.raises(UserError, match=r"torn\.nii\.gz: .*give a whole exam"):
+    with pytest.raises(UserError, match=r"torn\.nii\.gz: .*one whole exam"):
         show("torn.nii.gz")
 
 

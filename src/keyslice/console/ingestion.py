@@ -60,9 +60,9 @@ def changes(report: IngestReport) -> list[str]:
         f"{report.left_out} of those waiting are of a class with too few patients": report.left_out,
         f"{report.across_splits} of the duplicates are listed in two splits; each such exam stays "
         "in the most held-out one": report.across_splits,
-        f"{report.relabelled} exams have another label now": report.relabelled,
-        f"{report.removed} exams that were in the dataset are in it no longer": report.removed,
-        f"{report.unused_lines} lines of the table name nothing that is here": report.unused_lines,
+        f"exams with another label than before: {report.relabelled}": report.relabelled,
+        f"exams no longer in the dataset: {report.removed}": report.removed,
+        f"lines of the table that name nothing here: {report.unused_lines}": report.unused_lines,
     }
     return [line for line, count in lines.items() if count]
 

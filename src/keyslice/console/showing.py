@@ -142,7 +142,7 @@ def _opened(path: Path, used: Used | None) -> Exam:
         return open_exam(path, used.reading if used else Reading())
     except UnreadableError as error:
         raise UserError(
-            str(error), where=printable(str(path)), remedy="give a whole exam"
+            str(error), where=printable(str(path)), remedy="give a path that holds one whole exam"
         ) from None
 
 

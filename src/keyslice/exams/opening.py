@@ -29,7 +29,7 @@ def open_exam(path: Path, reading: Reading) -> Exam:
     if len(found.units) == 1:
         return discovery.read(found.units[0], reading)
     if found.units:
-        raise UnreadableError(f"it holds {len(found.units)} exams; name one of them")
+        raise UnreadableError(f"it holds {len(found.units)} exams")
     reasons = [*found.refused.values(), *found.skipped.values()]
     raise UnreadableError(reasons[0] if reasons else "it holds no exam")
 

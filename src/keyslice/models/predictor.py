@@ -157,7 +157,7 @@ class Predictor:
             exam = open_exam(path, self._reading)
             check_eight_bit(exam.frames.dtype.name, self.settings.prepare.intensity)
         except UnreadableError as error:
-            return UserError(str(error), where=name, remedy="give a whole exam file")
+            return UserError(str(error), where=name, remedy="give a path that holds one whole exam")
         except UserError as error:
             return error
         return exam
