@@ -5,7 +5,7 @@ from dataclasses import asdict
 from rich.text import Text
 
 from keyslice.config import Params, Workspace
-from keyslice.console.output import bar, err, out, print_json
+from keyslice.console.output import bar, err, out, print_json, say
 from keyslice.exams.ingestion import IngestReport
 from keyslice.ingest import Ingested, ingest_dataset
 
@@ -31,9 +31,9 @@ def run(
         return
     show_waits(result.report)
     show_refusals(workspace, result.report)
-    out.print(f"[bold]{name}[/bold]  {account(result.report)}", soft_wrap=True)
+    say(out, f"[bold]{name}[/bold]  {account(result.report)}")
     for line in changes(result.report):
-        out.print(line, soft_wrap=True)
+        say(out, line)
     out.print(f"{result.report.exams} exams, version {version_line(result)}")
     out.print(f"next: [bold]keyslice retrain {name}[/bold]")
 
@@ -80,7 +80,7 @@ def show_waits(report: IngestReport) -> None:
     """The first exams that wait, and what for."""
     for name, reason in report.waits[:SHOWN]:
         # Text: a name in brackets is no markup.
-        err.print(Text(f"waiting {name}: {reason}"), soft_wrap=True)
+        say(err, Text(f"waiting {name}: {reason}"))
     if len(report.waits) > SHOWN:
         err.print(f"… and {len(report.waits) - SHOWN} more wait")
 
@@ -88,12 +88,10 @@ def show_waits(report: IngestReport) -> None:
 def show_refusals(workspace: Workspace, report: IngestReport) -> None:
     """The first refusals, and where all are listed."""
     for refusal in report.refused[:SHOWN]:
-        err.print(Text(f"quarantined {refusal.file}: {refusal.reason}"), soft_wrap=True)
+        say(err, Text(f"quarantined {refusal.file}: {refusal.reason}"))
     if report.refused:
         hidden = len(report.refused) - SHOWN
         more = f"… and {hidden} more; " if hidden > 0 else ""
         place = workspace.quarantine(report.dataset).relative_to(workspace.root)
-        err.print(
-            f"{more}the quarantine list is {place}; see keyslice quarantine {report.dataset}",
-            soft_wrap=True,
-        )
+        listed = f"{more}the quarantine list is {place}; see keyslice quarantine {report.dataset}"
+        say(err, listed)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -14,6 +15,11 @@ err = Console(stderr=True, highlight=False)
 def print_json(value: Any) -> None:
     """To standard output, nothing else beside it."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def say(console: Console, text: str | Text) -> None:
+    """A line that a terminal wraps between words, and a pipe gets whole."""
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def bar() -> Progress:
