@@ -49,7 +49,7 @@ def main(count: int) -> None:
             _write(workspace.inbox(NAME), range(first, last))
             calls: list[float] = []
             note = partial(_note, calls)
-            taken = _seconds(lambda note=note: ingest(workspace, NAME, DATASET, progress=note))
+            taken = _seconds(partial(ingest, workspace, NAME, DATASET, progress=note))
             read = calls[-1] - calls[0]
             prepared = _seconds(lambda: prepare(workspace, PARAMS, NAME))
             asked = _seconds(lambda: fingerprint.source_state(workspace, NAME, DATASET))

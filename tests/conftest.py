@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import shutil
 import signal
 import sqlite3
 import zipfile
@@ -12,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import settings
 from pebble import ProcessPool
 
@@ -39,6 +41,7 @@ from keyslice.config import (  # noqa: E402
 )
 from keyslice.exams.workers import Workers  # noqa: E402
 
+ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = "test_resnet"  # timm's smallest: a whole network in half a megabyte
 
 
@@ -71,6 +74,23 @@ def folder_params(tmp_path: Path) -> Callable[..., None]:
         (tmp_path / "params.yaml").write_text(SMALLEST_PARAMS % listed)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`clone(params)`: a new folder with the code, no datasets, and these settings."""
+
+    def make(params: dict[str, Any]) -> Path:
+        root = tmp_path_factory.mktemp("clone")
+        for name in ("src", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, root / name)
+        (root / "data").mkdir()
+        (root / "data" / "datasets.yaml").write_text("ingested: []\n")
+        (root / "params.yaml").write_text(yaml.safe_dump(params))
+        return root
+
+    return make
 
 
 @pytest.fixture

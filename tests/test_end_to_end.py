@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
 PARAMS = {
     "datasets": {
         "scans": {
@@ -75,15 +74,9 @@ def _write_exams(folder: Path, numbers: range) -> None:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
+def workspace(clone):
     """A clone with 24 exams that has been ingested, retrained on and registered."""
-    root = tmp_path_factory.mktemp("clone")
-    for name in ("src", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, root / name)
-    (root / "data").mkdir()
-    (root / "data" / "datasets.yaml").write_text("ingested: []\n")
-    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    root = clone(PARAMS)
     _write_exams(root / "data" / "inbox" / "scans", range(24))
     for command in (
         ["git", "init", "--quiet"],

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,12 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from keyslice.exams import container
 from keyslice.exams.codecs import CODECS
 
-ROOT = Path(__file__).parents[1]
 _PLACE = Path(__file__).parent / "planting"
 _SPEC = importlib.util.spec_from_file_location(
     "planting", _PLACE / "__init__.py", submodule_search_locations=[str(_PLACE)]
@@ -180,15 +177,9 @@ def _line(file: str, patient: str, label: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(clone: Callable[..., Path]) -> Path:
     """Ingested, again with news, prepared or retrained, checked, asked about its quarantine."""
-    root = tmp_path_factory.mktemp("clone")
-    for name in ("src", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, root / name)
-    (root / "data").mkdir()
-    (root / "data" / "datasets.yaml").write_text("ingested: []\n")
-    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    root = clone(PARAMS)
     inbox = root / "data" / "inbox" / "ward"
     news, others = dict(_exams()), _others()
     late = {name: news.pop(name) for name in [*news] if "/videos/" in name or "/c.npy" in name}

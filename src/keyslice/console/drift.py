@@ -4,7 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keyslice.config import Params, Workspace
-from keyslice.console.output import err, out, print_json
+from keyslice.console.output import err, out, print_json, say
 from keyslice.evaluation import drift_page
 from keyslice.exams.drift import Drift
 from keyslice.registry import drift
@@ -20,23 +20,23 @@ def run(
     if as_json:
         print_json(found and found.as_dict())
     elif found is None:
-        out.print(
+        say(
+            out,
             f"No model of {dataset} was trained on another version of it yet: there is nothing to "
             "compare with.",
-            soft_wrap=True,
         )
     else:
         one = found.drift
-        out.print(
+        say(
+            out,
             f"{one.new_exams} new exams of {one.new_patients} patients against "
             f"{one.reference_exams} of {one.reference_patients}: {found.reference.words}",
-            soft_wrap=True,
         )
         if one.shifts:
             out.print(table(one))
             out.print("* shifted; effect: Cliff's delta of numbers, Cramér's V of categories")
-            out.print(drift_page.untested(one), soft_wrap=True)
-        out.print(Text(drift_page.sentence(one)), soft_wrap=True)
+            say(out, drift_page.untested(one))
+        say(out, Text(drift_page.sentence(one)))
 
 
 def table(one: Drift) -> Table:

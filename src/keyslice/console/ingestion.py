@@ -62,7 +62,7 @@ def changes(report: IngestReport) -> list[str]:
         "in the most held-out one": report.across_splits,
         f"exams with another label than before: {report.relabelled}": report.relabelled,
         f"exams no longer in the dataset: {report.removed}": report.removed,
-        f"lines of the table that name nothing here: {report.unused_lines}": report.unused_lines,
+        f"lines of the table that name no exam here: {report.unused_lines}": report.unused_lines,
     }
     return [line for line, count in lines.items() if count]
 

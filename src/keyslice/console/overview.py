@@ -13,7 +13,7 @@ from rich.text import Text
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace
-from keyslice.console.output import err, out, print_json
+from keyslice.console.output import err, out, print_json, say
 from keyslice.errors import RunError, UserError
 from keyslice.exams import manifest, quarantine
 from keyslice.exams.fingerprint import source_state
@@ -72,11 +72,11 @@ def _show(
     out.print(_dataset_table(datasets))
     for name, facts in datasets.items():
         if facts["due"]:
-            out.print(f"[yellow]{name}[/yellow]: {facts['due']}", soft_wrap=True)
+            say(out, f"[yellow]{name}[/yellow]: {facts['due']}")
         if facts["drift"] and facts["drift"]["shifted"]:
             names = ", ".join(facts["drift"]["shifted"])
             told = f"drift of {names}; keyslice drift {name}"
-            out.print(f"[yellow]{name}[/yellow]: {told}", soft_wrap=True)
+            say(out, f"[yellow]{name}[/yellow]: {told}")
     if any(facts["last_retraining"] for facts in datasets.values()):
         out.print()
         out.print(_retraining_table(datasets))

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keyslice.config import Workspace
-from keyslice.console.output import bar, err, out, print_json
+from keyslice.console.output import bar, err, out, print_json, say
 from keyslice.errors import UserError
 from keyslice.exams.source import printable
 from keyslice.registry.models import download, models
@@ -51,7 +51,7 @@ def run(
         out.print(table(title, predictor.settings.classes, shown))
         out.print("slices are numbered from 0, in the order in which the file has them")
     for fault in faults:
-        err.print(Text(f"error: {fault}"), soft_wrap=True)
+        say(err, Text(f"error: {fault}"))
     if faults:
         sys.exit(2)
 

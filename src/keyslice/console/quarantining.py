@@ -9,7 +9,7 @@ from rich.text import Text
 
 from keyslice.config import Params, Workspace
 from keyslice.console import ingestion
-from keyslice.console.output import out, print_json
+from keyslice.console.output import out, print_json, say
 from keyslice.exams import quarantine
 from keyslice.exams.lock import dataset_lock
 from keyslice.exams.quarantine import Refusal
@@ -89,6 +89,6 @@ def _list(refusals: list[Refusal], name: str) -> None:
             # Text: a name in brackets is no markup.
             head = Text(visible(refusal.file), "yellow")
             head.append(f"  {kind}, since {refusal.first_seen}", "dim")
-            out.print(head, soft_wrap=True)
+            say(out, head)
             out.print(Padding(Text(visible(refusal.reason)), (0, 0, 0, 2)))
         out.print()

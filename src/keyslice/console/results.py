@@ -7,7 +7,7 @@ import pandas as pd
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace
-from keyslice.console.output import out
+from keyslice.console.output import out, say
 from keyslice.console.overview import counts
 from keyslice.evaluation.presentation import terminal
 
@@ -33,7 +33,7 @@ def show_exams(workspace: Workspace, dataset: str) -> None:
     found = counts(workspace, dataset)
     place = workspace.quarantine(dataset).relative_to(workspace.root)
     refused = f", [yellow]{found['quarantined']} quarantined[/yellow], the reasons in {place}"
-    out.print(f"{found['exams']} exams{refused if found['quarantined'] else ''}", soft_wrap=True)
+    say(out, f"{found['exams']} exams{refused if found['quarantined'] else ''}")
 
 
 def entry(

@@ -5,7 +5,7 @@ import time
 from flows.due import due
 from keyslice import versioning
 from keyslice.config import Params, Workspace
-from keyslice.console.output import err, out, print_json
+from keyslice.console.output import err, out, print_json, say
 from keyslice.console.results import entry, show_comparison, show_exams
 from keyslice.console.selection import chosen
 from keyslice.registry.publish import published
@@ -36,10 +36,10 @@ def run(
             print_json({name: entry(workspace, name, v, None) for name, v in versions.items()})
             return
         known = ", ".join(f"{name} registered as version {v}" for name, v in versions.items())
-        out.print(f"Nothing new: {known}. No work was done.", soft_wrap=True)
+        say(out, f"Nothing new: {known}. No work was done.")
         return
     for reason in reasons:
-        err.print(reason, soft_wrap=True)
+        say(err, reason)
     start = time.monotonic()
     from flows.retrain import run as run_flow
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from keyslice import files
 from keyslice.config import Params, Prepare, Workspace
-from keyslice.console.output import err, out, print_json
+from keyslice.console.output import err, out, print_json, say
 from keyslice.console.prediction import ranges
 from keyslice.errors import UserError
 from keyslice.evaluation import exam_sheet
@@ -59,13 +59,15 @@ def run(
     """
     path = Path(exam)
     one = None if path.exists() else _ingested(workspace, params, exam, name)
-    if output:
-        _check_target(output, path, force)
+    # Not named as a source is: that may be a person's name.
+    target = output or (Path(f"{one.row['exam_id']}.png") if one else None)
+    if target:  # before the work
+        _check_target(target, path, force)
     used = _model(workspace, one, name, version)
     opened = known.load(workspace, one) if one else _opened(path, used)
-    # Not named as the source is: that may be a person's name.
-    target = output or Path(f"{one.row['exam_id'] if one else exam_id(opened.frames)}.png")
-    _check_target(target, path, force)
+    if not target:
+        target = Path(f"{exam_id(opened.frames)}.png")
+        _check_target(target, path, force)
     if used is not None:
         prepare = used.predictor.settings.prepare
     else:
@@ -78,8 +80,8 @@ def run(
         return
     if sheet.verdict is None:
         of = f" of {one.dataset}" if one else ""
-        err.print(Text(f"no model{of} is registered yet: nothing is marked"), soft_wrap=True)
-    out.print(Text(f"wrote {printable(str(target))}: {_words(sheet)}"), soft_wrap=True)
+        say(err, Text(f"no model{of} is registered yet: nothing is marked"))
+    say(out, Text(f"wrote {printable(str(target))}: {_words(sheet)}"))
 
 
 def _ingested(workspace: Workspace, params: Params, exam: str, name: str | None) -> Known:

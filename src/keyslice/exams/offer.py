@@ -117,7 +117,7 @@ def of_folder(
                 offer.unlisted[place] = unit.name
             else:
                 offer.waiting[unit.name] = NO_LINE
-    table.met([*found.refused, *found.skipped, *found.arriving])
+    table.met([*found.refused, *found.arriving])
     offer.unused_lines = len(table.unused)
     return offer
 

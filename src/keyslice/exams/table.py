@@ -109,7 +109,7 @@ class LabelTable:
         return sorted(self._rows.keys() - self._used)
 
     def met(self, names: Iterable[str]) -> None:
-        """Count lines as used that name files which are here, but are no exams by now."""
+        """Count lines as used that name files which are here, refused or still arriving."""
         for name in names:
             self._used.update(self._lines.get(_path(name), ()))
 

@@ -193,7 +193,7 @@ def _load(folder: Path, exam_id: str, sha256: str) -> np.ndarray:
 
 
 def _write_index(out: Path, batches: dict[str, pd.DataFrame], settings: Prepare) -> None:
-    parts = []
+    tables = []
     for name, exams in batches.items():
         places = json.loads(_record(out, name).read_text(encoding="utf-8"))
         kept = {count: thinned(count, settings.max_frames) for count in exams["frames"].unique()}
@@ -202,14 +202,14 @@ def _write_index(out: Path, batches: dict[str, pd.DataFrame], settings: Prepare)
             np.flatnonzero(np.isin(kept[count], known)).tolist() if known else None
             for count, known in zip(exams["frames"], exams["informative"], strict=True)
         ]
-        part = exams[[*COPIED, "channels"]].assign(
+        copied = exams[[*COPIED, "channels"]].assign(
             shard=name,
             frames=[len(kept[count]) for count in exams["frames"]],
             source_frames=exams["frames"],
             informative=pd.Series(informative, exams.index, dtype=object),
         )
         found = pd.DataFrame([places[exam] for exam in exams["exam_id"]], index=exams.index)
-        parts.append(part.join(found))
-    table = pyarrow.Table.from_pandas(pd.concat(parts), TYPES, preserve_index=False)
+        tables.append(copied.join(found))
+    table = pyarrow.Table.from_pandas(pd.concat(tables), TYPES, preserve_index=False)
     with files.beside(out / "index.parquet") as part:
         pq.write_table(table.replace_schema_metadata(), part, compression="zstd")
