@@ -11,6 +11,7 @@ from keyslice.config.datasets import (
 )
 from keyslice.config.intensity import Intensity
 from keyslice.config.params import Params, StageSettings, Variant, load
+from keyslice.config.promote import Promote
 from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
 from keyslice.config.sections import Backbone, Compare, Evaluate, Model, Prepare, Train
 from keyslice.config.workspace import Workspace
@@ -30,6 +31,7 @@ __all__ = [
     "Params",
     "PhantomDataset",
     "Prepare",
+    "Promote",
     "SamplerSettings",
     "Split",
     "StageSettings",

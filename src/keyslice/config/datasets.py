@@ -29,6 +29,8 @@ class CommonDataset(Settings):
 
     classes: tuple[str, ...] = Field(min_length=2)
     """Label names, in the order of the model's outputs; of two, the second is the positive."""
+    intended_use: Annotated[str, Field(max_length=2000)] = ""
+    """Whom and what the models are for, in words; each version of them carries it."""
     rare_classes: Literal["refuse", "leave_out"] = "refuse"
     """What to do with a class of fewer than 3 patients, which cannot be in all three splits."""
     split: Split = Split()
@@ -38,6 +40,7 @@ class CommonDataset(Settings):
     train: dict[str, Any] = {}
     evaluate: dict[str, Any] = {}
     compare: dict[str, Any] = {}
+    promote: dict[str, Any] = {}
 
     @field_validator("classes")
     @classmethod

@@ -15,8 +15,9 @@ from pydantic import (
 
 from keyslice.config.base import Settings, Share
 from keyslice.config.datasets import Dataset, Name
+from keyslice.config.promote import Promote
 from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
-from keyslice.config.sections import Backbone, Compare, Evaluate, Model, Prepare, Train
+from keyslice.config.sections import Backbone, Compare, Evaluate, Ledger, Model, Prepare, Train
 from keyslice.errors import UserError, did_you_mean
 
 SECTIONS: dict[str, type[Settings]] = {
@@ -26,7 +27,10 @@ SECTIONS: dict[str, type[Settings]] = {
     "train": Train,
     "evaluate": Evaluate,
     "compare": Compare,
+    "promote": Promote,
 }
+DEMANDED = tuple(name for name in SECTIONS if name != "promote")
+"""Sections that dvc.yaml depends on; promoting a model is no stage."""
 
 
 class Variant(Settings):
@@ -102,6 +106,8 @@ class Params(Settings):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     compare: Compare = Compare()
+    promote: Promote = Promote()
+    ledger: Ledger = Ledger()
 
     @model_validator(mode="after")
     def _overrides(self) -> Self:
@@ -111,6 +117,7 @@ class Params(Settings):
             _located(f"variants.{name}.settings", known, variant.settings)
         for dataset in self.datasets:
             self._compared(dataset)
+            self.promote_settings(dataset)
             for variant in self.variants:
                 self.stage(dataset, variant)
         return self
@@ -172,6 +179,9 @@ class Params(Settings):
     def compare_settings(self, dataset: str) -> Compare:
         return self.section("compare", dataset)
 
+    def promote_settings(self, dataset: str) -> Promote:
+        return self.section("promote", dataset)
+
     def candidates(self, dataset: str) -> tuple[str, ...]:
         """The variants that the candidate may come from; at least one."""
         chosen = self.compare_settings(dataset).candidates
@@ -190,7 +200,11 @@ class Params(Settings):
             sampler=chosen.sampler,
             keep=chosen.keep,
             sampler_settings=chosen.sampler_settings,
-            **{n: self.section(n, dataset, variant) for n in SECTIONS if n != "compare"},
+            **{
+                n: self.section(n, dataset, variant)
+                for n in SECTIONS
+                if n in StageSettings.model_fields
+            },
         )
 
 
@@ -211,7 +225,7 @@ def load(path: Path) -> Params:
         raise UserError(f"not YAML ({error})", where=path.name, remedy="mend the syntax") from None
     if not isinstance(values, dict):
         raise UserError("is empty", where=path.name, rule="it must hold datasets and variants")
-    for name in SECTIONS:
+    for name in DEMANDED:
         if name not in values:
             raise UserError(
                 "the section is missing",

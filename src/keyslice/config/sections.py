@@ -102,3 +102,11 @@ class Compare(Settings):
     """Test exams shown in the report for each variant."""
     within_standard_errors: Annotated[float, Field(strict=True, ge=0)] = 1.0
     """The cheapest candidate this close to the best validation AUC is taken."""
+
+
+class Ledger(Settings):
+    """Where the heads of the ledger go, besides this installation."""
+
+    remote: str | None = None
+    """Name of a git remote that heads and run commits are pushed to; null: none. Whoever can alter
+    this workspace should not be able to rewrite what that remote has."""
