@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from keyslice.errors import UserError
 from keyslice.models import predictor
 from keyslice.models.predictor import Prediction
 
-FOUND = Prediction({"[no]": 0.25, "yes": 0.75}, kept=[0, 1], attention=[0.5, 0.5], plane="axial")
+FOUND = Prediction(
+    {"[no]": 0.25, "yes": 0.75},
+    kept=[0, 1],
+    attention=[0.5, 0.5],
+    plane="axial",
+    above_threshold=["yes"],
+)
+BELOW = replace(FOUND, above_threshold=[])
 
 
 @pytest.fixture
@@ -21,6 +29,8 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     class Loaded:
         class settings:  # noqa: N801
             classes = ("[no]", "yes")
+
+        thresholds = {"yes": 0.6254}
 
         def predict_each(self, files):
             for file in files:
@@ -39,7 +49,8 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 def test_paths_and_classes_are_shown_as_they_were_given(capsys) -> None:
     files = ["in/scan[left].nii.gz", "in/a[/b].nii"]
-    out.print(table("ward @x[1]", ["[no]", "yes"], [(file, FOUND) for file in files]))
+    rows = [(file, FOUND) for file in files]
+    out.print(table("ward @x[1]", ["[no]", "yes"], rows, {"yes": 0.6}))
     shown = capsys.readouterr().out
     for words in (*files, "[no]", "ward @x[1]", "0.250", "axial 0-1"):
         assert words in shown
@@ -48,6 +59,20 @@ def test_paths_and_classes_are_shown_as_they_were_given(capsys) -> None:
 def test_what_the_numbers_of_slices_mean_is_said(command, capsys) -> None:
     command("a.nii")
     assert "numbered from 0, in the order in which the file has them" in capsys.readouterr().out
+
+
+def test_classes_above_their_threshold_are_shown_with_the_thresholds(command, capsys) -> None:
+    command("a.nii")
+    assert "thresholds, chosen on validation exams: yes 0.625" in capsys.readouterr().out
+    for found, shown in ((FOUND, "yes"), (BELOW, "none")):
+        out.print(table("ward", ["[no]", "yes"], [("a.nii", found)], {"yes": 0.6}))
+        _, header, row = capsys.readouterr().out.splitlines()[:3]
+        assert row[header.index("above threshold") :].split()[0] == shown
+
+
+def test_without_thresholds_none_are_shown(capsys) -> None:
+    out.print(table("ward", ["[no]", "yes"], [("a.nii", BELOW)], {}))
+    assert "threshold" not in capsys.readouterr().out
 
 
 def test_files_at_fault_are_lines_beside_the_others_and_exit_code_2(command, capsys) -> None:
@@ -65,6 +90,7 @@ def test_in_json_a_file_at_fault_is_an_entry_with_its_error(command, capsys) -> 
         command("a.nii", "bad.nii", as_json=True)
     one, other = json.loads(capsys.readouterr().out)
     assert (one["file"], one["label"], one["plane"]) == ("a.nii", "yes", "axial")
+    assert one["above_threshold"] == ["yes"]
     assert other == {"file": "bad.nii", "error": "bad.nii: no such file"}
 
 

@@ -72,6 +72,15 @@ def test_probabilities_and_attention_add_up_to_one(predictor):
     json.dumps(found.as_dict())
 
 
+@pytest.mark.parametrize(("offset", "reaches"), [(0, True), (1e-9, False)])
+def test_a_class_is_above_its_threshold_from_the_threshold_on(predictor, offset, reaches):
+    used = predictor("uniform")
+    probability = used.predict_arrays([exam(8)])[0].probabilities["yes"]
+    used.thresholds = {"yes": probability + offset}
+    found = used.predict_arrays([exam(8)])[0]
+    assert found.above_threshold == found.as_dict()["above_threshold"] == ["yes"] * reaches
+
+
 def test_more_exams_than_a_batch_are_all_predicted(predictor):
     used = predictor("uniform")
     size = used.settings.evaluate.batch_size

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
@@ -21,6 +22,7 @@ class One:
     probabilities: dict[str, float] = field(default_factory=lambda: {"healthy": 0.2, "lesion": 0.8})
     kept: tuple[int, ...] = (1, 3)
     attention: tuple[float, ...] = (0.5, 0.5)
+    above_threshold: tuple[str, ...] = ("lesion",)
 
 
 class Recorder:
@@ -42,6 +44,12 @@ def test_a_column_of_files_is_predicted_by_path() -> None:
     assert list(found["probability.lesion"]) == [0.8, 0.8]
     assert list(found["label"]) == ["lesion", "lesion"]
     assert list(found["kept"]) == [(1, 3), (1, 3)]
+    assert list(found["above_threshold"]) == [("lesion",), ("lesion",)]
+
+
+def test_the_columns_are_those_of_the_signature() -> None:
+    found = ExamModel(Recorder()).predict(pd.DataFrame({"file": ["a.nii"]}))  # pyright: ignore
+    assert list(found) == _signature(("healthy", "lesion")).outputs.input_names()
 
 
 @pytest.mark.parametrize("as_table", [True, False])
@@ -89,18 +97,30 @@ def test_frames_that_come_as_json_are_the_same_exams_as_arrays() -> None:
 def test_frames_that_are_no_exam_are_refused(value: Any, said: str) -> None:
     recorder = Recorder()
     rows = pd.DataFrame({"frames": [np.zeros((2, 4, 4), np.uint8), value]})
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(MlflowException, match=said) as told:
         ExamModel(recorder).predict(rows)  # pyright: ignore
-    with pytest.raises(ValueError, match="exam 0: frames are int64"):
+    assert told.value.get_http_status_code() == 400
+    with pytest.raises(MlflowException, match="exam 0: frames are int64"):
         ExamModel(recorder).predict(np.zeros((1, 2, 4, 4), np.int64))  # pyright: ignore
 
 
 def test_an_input_without_files_or_frames_is_refused() -> None:
-    with pytest.raises(ValueError, match="'file'"):
+    with pytest.raises(MlflowException, match="'file'"):
         ExamModel(Recorder()).predict(pd.DataFrame({"path": ["a"]}))  # pyright: ignore
 
 
-def test_a_package_of_a_newer_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "package.json").write_text('{"format_version": 2}')
-    with pytest.raises(UserError, match="format_version is 2"):
+@pytest.mark.parametrize("value", [None, float("nan"), 7])
+def test_a_file_that_is_no_path_is_named_by_its_place(value: object) -> None:
+    rows = pd.DataFrame({"file": pd.Series(["a.nii", value], dtype=object)})
+    with pytest.raises(MlflowException, match=r"exam 1: file is .*must be the path") as told:
+        ExamModel(Recorder()).predict(rows)  # pyright: ignore
+    assert told.value.get_http_status_code() == 400
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_package_of_another_format_is_refused_with_the_way_out(
+    tmp_path: Path, number: int
+) -> None:
+    (tmp_path / "package.json").write_text(json.dumps({"format_version": number}))
+    with pytest.raises(UserError, match=f"format_version is {number}.*keyslice register DATASET"):
         package.check(tmp_path)

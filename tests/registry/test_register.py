@@ -1,12 +1,20 @@
+import json
+import os
+import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
+import keyslice
 from keyslice import versioning
-from keyslice.config import Params, Workspace
+from keyslice.config import Params, Workspace, load
 from keyslice.errors import UserError
-from keyslice.registry import tags
+from keyslice.evaluation import predictions
+from keyslice.registry import loader, tags
 from keyslice.registry.client import connect
 from keyslice.registry.mirror import Mirror
 from keyslice.registry.models import _registered, download, models
@@ -79,15 +87,136 @@ def test_the_package_holds_no_code_and_no_pickle(
     workspace: Workspace, params: Params, parent: str
 ) -> None:
     register(workspace, params, "tiny", parent)
-    package = download(workspace, "tiny", "@challenger")
-    assert sorted(path.name for path in package.iterdir()) == ["model.safetensors", "package.json"]
-    stored = {path.name for path in package.parents[1].rglob("*") if path.is_file()}
-    assert stored - {"model.safetensors", "package.json"} == {
+    root = download(workspace, "tiny", "@challenger").parents[1]
+    assert {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} == {
+        "data/package/model.safetensors",
+        "data/package/package.json",
         "MLmodel",
         "conda.yaml",
         "python_env.yaml",
         "requirements.txt",
     }
+    loading = yaml.safe_load((root / "MLmodel").read_text())["flavors"]["python_function"]
+    assert (loading["loader_module"], loading["data"]) == (loader.__name__, "data/package")
+    assert loading["code"] is None
+    assert not {"python_model", "model_code_path"} & loading.keys()
+
+
+def test_a_package_says_what_it_is_for_and_how_it_is_used(workspace: Workspace) -> None:
+    values = yaml.safe_load(workspace.params.read_text())
+    values["datasets"]["tiny"]["intended_use"] = "Triage of CTs; für Erwachsene"
+    workspace.params.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    mirror = Mirror(workspace, "tiny")
+    parent = mirror.complete(mirror.begin(), VARIANTS, "c0ffee")
+    made = register(workspace, load(workspace.params), "tiny", parent)
+    assert made.description is not None
+    assert made.description.endswith("Intended use: Triage of CTs; für Erwachsene")
+    text = (download(workspace, "tiny") / "package.json").read_text(encoding="utf-8")
+    assert "für Erwachsene" in text
+    about = json.loads(text)
+    assert list(about) == [
+        "format_version",
+        "intended_use",
+        "settings",
+        "slice_axis",
+        "thresholds",
+        "training",
+        "packaged_with",
+        "provenance",
+    ]
+    assert about["settings"]["classes"] == ["healthy", "lesion"]
+    assert (about["settings"]["sampler"], about["settings"]["keep"]) == ("das", 0.5)
+    assert "image_size" in about["settings"]["prepare"]
+    assert about["training"]["seed"] == 1
+    assert about["packaged_with"]["keyslice"] == keyslice.__version__
+    assert about["provenance"][tags.COMMIT] == "c0ffee"
+
+
+def test_thresholds_are_chosen_on_the_validation_exams_of_the_seed(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    file = workspace.results("tiny", "das") / "predictions.parquet"
+    rows = predictions.read(file)
+    own = (rows["seed"] == 1) & (rows["split"] == "validation")
+    # The others would all choose another threshold.
+    rows.loc[own, "probabilities"] = pd.Series(
+        [np.array([1 - p, p]) for p in (0.02, 0.04)], index=rows.index[own]
+    )
+    predictions.write(rows, file)
+    register(workspace, params, "tiny", parent)
+    about = json.loads((download(workspace, "tiny") / "package.json").read_text())
+    assert about["thresholds"]["chosen_on"] == "validation"
+    assert about["thresholds"]["classes"] == {
+        "lesion": {
+            "threshold": pytest.approx(0.03),
+            "sensitivity": 1,
+            "specificity": 1,
+            "positives": 1,
+            "negatives": 1,
+        }
+    }
+
+
+@pytest.mark.parametrize("content", [None, b"", b"other seeds"])
+def test_without_validation_predictions_of_the_seed_nothing_is_registered(
+    workspace: Workspace, params: Params, parent: str, content: bytes | None
+) -> None:
+    file = workspace.results("tiny", "das") / "predictions.parquet"
+    if content == b"other seeds":
+        rows = predictions.read(file)
+        predictions.write(rows[rows["seed"] != 1], file)
+    elif content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=r"no validation predictions.*dvc repro evaluate@tiny-das"):
+        register(workspace, params, "tiny", parent)
+    assert models(workspace) == []
+
+
+def test_a_package_of_an_older_format_is_made_anew(
+    workspace: Workspace, params: Params, parent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the error about its format gives as the way out."""
+    with monkeypatch.context() as older:
+        older.setattr("keyslice.registry.package.FORMAT_VERSION", 1)
+        register(workspace, params, "tiny", parent)
+    with pytest.raises(UserError, match=r"format_version is 1.* keyslice register"):
+        download(workspace, "tiny")
+    register(workspace, params, "tiny", parent)
+    assert download(workspace, "tiny", "2") == download(workspace, "tiny")
+
+
+def test_a_pickle_in_the_place_of_the_weights_is_not_opened(
+    workspace: Workspace, params: Params, parent: str, tmp_path: Path
+) -> None:
+    mark, file = tmp_path / "unpickled", workspace.models("tiny", "das") / "seed-1"
+
+    class Harmful:
+        def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+            return os.mkdir, (str(mark),)
+
+    (file / "model.safetensors").write_bytes(pickle.dumps(Harmful()))
+    register(workspace, params, "tiny", parent)  # its hash is in order
+    folder = download(workspace, "tiny")
+    with pytest.raises(UserError, match="no safetensors file"):
+        loader._load_pyfunc(str(folder))
+    assert not mark.exists()
+    pickle.loads((folder / "model.safetensors").read_bytes())
+    assert mark.exists()  # it would have
+
+
+def test_weights_that_the_package_does_not_name_are_refused_without_asking_the_registry(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    register(workspace, params, "tiny", parent)
+    folder = download(workspace, "tiny")
+    (folder / "model.safetensors").write_text("altered")
+    with pytest.raises(UserError, match=r"is not the one that package\.json names"):
+        loader._load_pyfunc(str(folder))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"is not the one that package\.json names"):
+        loader._load_pyfunc(str(folder))
 
 
 def test_a_package_that_was_altered_in_any_file_is_refused(

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from keyslice.config import Workspace
 from keyslice.console.output import bar, err, out, print_json, say
 from keyslice.errors import UserError
 from keyslice.exams.source import printable
-from keyslice.registry.models import download, models
+from keyslice.registry.models import download, in_use, models
 
 if TYPE_CHECKING:
     from keyslice.models.predictor import Prediction  # imports torch
@@ -24,7 +24,7 @@ def run(
     files: Sequence[Path],
     *,
     name: str | None,
-    version: str,
+    version: str | None,
     as_json: bool,
 ) -> None:
     """Predict `files` with a version (a number or @alias) of the registered model `name`.
@@ -33,6 +33,7 @@ def run(
     """
     name = name or _only_model(workspace)
     with err.status("loading the model"):
+        version = version or in_use(workspace, name)
         package = download(workspace, name, version)
         from keyslice.models.predictor import Predictor  # torch and timm: seconds
 
@@ -48,8 +49,11 @@ def run(
         folder = _common_folder([file for file, _ in predicted])
         shown = [(file.removeprefix(folder), one) for file, one in predicted]
         title = f"{name} {version}" + (f", files in {folder}" if folder else "")
-        out.print(table(title, predictor.settings.classes, shown))
+        out.print(table(title, predictor.settings.classes, shown, predictor.thresholds))
         out.print("slices are numbered from 0, in the order in which the file has them")
+        if predictor.thresholds:
+            least = ", ".join(f"{name} {t:.3f}" for name, t in predictor.thresholds.items())
+            out.print(Text(f"thresholds, chosen on validation exams: {least}"))
     for fault in faults:
         say(err, Text(f"error: {fault}"))
     if faults:
@@ -69,19 +73,28 @@ def _as_dict(one: "Prediction | UserError") -> dict[str, Any]:
     return {"error": str(one)} if isinstance(one, UserError) else one.as_dict()
 
 
-def table(title: str, classes: Sequence[str], found: "Sequence[tuple[str, Prediction]]") -> Table:
-    """A line for each file: its name, its probabilities, its kept slices."""
+def table(
+    title: str,
+    classes: Sequence[str],
+    found: "Sequence[tuple[str, Prediction]]",
+    thresholds: Mapping[str, float],
+) -> Table:
+    """A line for each file: name, probabilities, classes above threshold, kept slices."""
     # Text: a name in brackets is no markup.
     shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
     shown.add_column("file", overflow="fold")
     for label in classes:
         shown.add_column(Text(label), justify="right")
+    if thresholds:
+        shown.add_column("above threshold")
     shown.add_column("kept slices", overflow="fold")
     for file, one in found:
         values = [
             Text(f"{value:.3f}", style="bold" if label == one.label else "")
             for label, value in one.probabilities.items()
         ]
+        if thresholds:
+            values.append(Text(", ".join(one.above_threshold) or "none"))
         shown.add_row(Text(file), *values, " ".join(filter(None, (one.plane, ranges(one.kept)))))
     return shown
 

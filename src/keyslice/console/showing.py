@@ -21,7 +21,7 @@ from keyslice.exams.known import Known
 from keyslice.exams.opening import open_exam
 from keyslice.exams.source import Reading, UnreadableError, printable
 from keyslice.prepared import Scaling, eight_bit, scaling_of
-from keyslice.registry.models import download, models
+from keyslice.registry.models import download, in_use, models
 from keyslice.registry.package import DESCRIPTION
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(
     exam: str,
     *,
     name: str | None,
-    version: str,
+    version: str | None,
     output: Path | None,
     force: bool,
     as_json: bool,
@@ -114,7 +114,9 @@ def _check_target(target: Path, source: Path, force: bool) -> None:
         )
 
 
-def _model(workspace: Workspace, one: Known | None, name: str | None, version: str) -> Used | None:
+def _model(
+    workspace: Workspace, one: Known | None, name: str | None, version: str | None
+) -> Used | None:
     """The model named; else that of the exam's dataset, or of a file the only one there is."""
     if name is None:
         names = sorted({model.name for model in models(workspace)})
@@ -130,6 +132,7 @@ def _model(workspace: Workspace, one: Known | None, name: str | None, version: s
             return None
         name = names[0]
     with err.status("loading the model"):
+        version = version or in_use(workspace, name)
         package = download(workspace, name, version)
         from keyslice.models.predictor import Predictor  # torch and timm: seconds
 

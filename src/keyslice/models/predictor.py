@@ -1,13 +1,14 @@
 """A model package in use: exams in, probabilities and kept frames out."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from keyslice.config import StageSettings
 from keyslice.errors import UserError
@@ -30,12 +31,15 @@ class Prediction:
             was given: in the file's or the array's own order.
         attention: the weight that each of them had.
         plane: of a file's slices: axial, coronal or sagittal; None of a video or an array.
+        above_threshold: the classes whose probability reaches their operating threshold; with more
+            than two classes there may be several, or none.
     """
 
     probabilities: dict[str, float]
     kept: list[int]
     attention: list[float]
     plane: str | None = None
+    above_threshold: list[str] = field(default_factory=list)
 
     @property
     def label(self) -> str:
@@ -54,6 +58,7 @@ class Predictor:
         settings: those it was trained with.
         seed: of its training; fixes the draws of samplers that draw at inference.
         slice_axis: of 3-D images; see `FolderDataset.slice_axis`.
+        thresholds: probability from which an exam is positive, by class; a class may have none.
     """
 
     def __init__(
@@ -62,10 +67,12 @@ class Predictor:
         settings: StageSettings,
         seed: int,
         slice_axis: Literal["auto", 0, 1, 2] = "auto",
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
         self.model = model
         self.settings = settings
         self.seed = seed
+        self.thresholds = dict(thresholds or {})
         self._reading = Reading(slice_axis)
 
     @classmethod
@@ -73,19 +80,33 @@ class Predictor:
         """Open a package: package.json and model.safetensors.
 
         Raises:
-            UserError: the folder holds no package.
+            UserError: the folder holds no package, or its weights are no safetensors.
         """
         try:
             description = json.loads((folder / "package.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError("holds no package.json", where=str(folder)) from None
         settings = StageSettings.model_validate(description["settings"])
-        model = build.load(
-            settings,
-            folder / "model.safetensors",
-            weights_file=description["weights"]["source"],
-        )
-        return cls(model, settings, description["seed"], description.get("slice_axis", "auto"))
+        training = description["training"]
+        try:
+            model = build.load(
+                settings,
+                folder / "model.safetensors",
+                weights_file=training["started_from"]["source"],
+            )
+        except (SafetensorError, FileNotFoundError):
+            raise UserError(
+                "model.safetensors is missing, or no safetensors file",
+                where=str(folder),
+                rule="a package's numbers are read from that format alone",
+                remedy="restore the package from a backup",
+            ) from None
+        thresholds = {
+            name: found["threshold"]
+            for name, found in description["thresholds"]["classes"].items()
+            if found is not None
+        }
+        return cls(model, settings, training["seed"], description["slice_axis"], thresholds)
 
     def predict_files(self, paths: Iterable[Path]) -> list[Prediction]:
         """Predict exam files of any known format.
@@ -126,7 +147,7 @@ class Predictor:
 
     def _batch(self, exams: Sequence[np.ndarray]) -> list[Prediction]:
         settings = self.settings.prepare
-        prepared = [_channels_first(prepare_frames(exam, settings)[0]) for exam in exams]
+        prepared = [channels_first(prepare_frames(exam, settings)[0]) for exam in exams]
         frames, lengths = pad(prepared)
         outputs = infer(
             self.model,
@@ -142,11 +163,12 @@ class Predictor:
         ]
 
     def _prediction(self, output: ExamOutput, original: np.ndarray) -> Prediction:
-        classes = self.settings.classes
+        probabilities = dict(zip(self.settings.classes, output.probabilities, strict=True))
         return Prediction(
-            dict(zip(classes, output.probabilities, strict=True)),
+            probabilities,
             original[output.kept].tolist(),
             output.attention,
+            above_threshold=[n for n, t in self.thresholds.items() if probabilities[n] >= t],
         )
 
     def _read(self, path: Path) -> Exam | UserError:
@@ -175,6 +197,6 @@ def _as_in_file(prediction: Prediction, exam: Exam) -> Prediction:
     )
 
 
-def _channels_first(frames: np.ndarray) -> np.ndarray:
+def channels_first(frames: np.ndarray) -> np.ndarray:
     """(T,H,W) or (T,H,W,3) to (T,C,H,W)."""
     return frames[:, None] if frames.ndim == 3 else np.moveaxis(frames, 3, 1)

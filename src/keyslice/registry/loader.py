@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from keyslice.errors import UserError
 from keyslice.exams.exam import DTYPES, Exam
 from keyslice.registry import package
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 FILE, FRAMES = "file", "frames"
 DTYPE, SAMPLES = "dtype", "samples"
 LABEL, PROBABILITY, KEPT, ATTENTION = "label", "probability", "kept", "attention"
+ABOVE = "above_threshold"
 
 
 class ExamModel:
@@ -25,7 +27,7 @@ class ExamModel:
         self._predictor = predictor
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row per exam: label, probability.<class> for each class, kept, attention.
+        """One row per exam: label, above_threshold, probability.<class> for each, kept, attention.
 
         Args:
             model_input: a table with a column `file` (paths of exams) or a column `frames` (arrays
@@ -34,9 +36,16 @@ class ExamModel:
             params: none are known.
 
         Raises:
-            ValueError: neither column is there, or both; or frames break a rule of exams.
+            MlflowException: neither column is there, or both; or a file or frames are no exam. A
+                server answers 400 with its sentence; to any other error, with a stack trace.
         """
-        return table(self._predictions(model_input))
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import BAD_REQUEST
+
+        try:
+            return table(self._predictions(model_input))
+        except (UserError, ValueError) as error:
+            raise MlflowException(str(error), BAD_REQUEST) from None
 
     def _predictions(self, model_input: Any) -> "list[Prediction]":
         if isinstance(model_input, np.ndarray):
@@ -49,7 +58,7 @@ class ExamModel:
             )
         values = list(model_input[columns[0]])
         if columns == [FILE]:
-            return self._predictor.predict_files([Path(value) for value in values])
+            return self._predictor.predict_files(_paths(values))
         return self._predictor.predict_arrays(_checked(values))
 
 
@@ -83,6 +92,15 @@ def frames_of(value: Any) -> np.ndarray:
     return Exam(frames).frames
 
 
+def _paths(values: Iterable[Any]) -> list[Path]:
+    """Raises ValueError: names the first entry that is no text, counted from 0."""
+    values = list(values)
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ValueError(f"exam {row}: {FILE} is {value!r}; it must be the path of an exam")
+    return [Path(value) for value in values]
+
+
 def _checked(values: Iterable[Any]) -> list[np.ndarray]:
     """Raises ValueError: names the first entry that is no exam, counted from 0."""
     frames: list[np.ndarray] = []
@@ -99,6 +117,7 @@ def table(predictions: "list[Prediction]") -> pd.DataFrame:
     return pd.DataFrame(
         {
             LABEL: one.label,
+            ABOVE: one.above_threshold,
             **{f"{PROBABILITY}.{name}": value for name, value in one.probabilities.items()},
             KEPT: one.kept,
             ATTENTION: one.attention,

@@ -1,25 +1,44 @@
 """A model package: the network's numbers and a description; no code, nothing to unpickle.
 
-`model.safetensors` holds the parameters and buffers as stage train wrote them. `package.json` holds
-format_version, seed, settings (of the training: classes, sampler, keep, prepare, backbone, …),
-slice_axis, what stage train added (weights it started from, the manifest's hash, keyslice's
-version) and provenance (hashes). `keyslice.models.predictor` reads it.
+`model.safetensors` holds the parameters and buffers as stage train wrote them. `package.json` says
+how they are used and where they came from; `keyslice.models.predictor` reads it:
+
+    format_version: of this list.
+    intended_use: datasets.NAME.intended_use, in words; may be empty.
+    settings: of the training: dataset, classes (the label names), variant, sampler, keep,
+        sampler_settings, prepare (the preprocessing), backbone, model, train, evaluate.
+    slice_axis: along which slices are taken from 3-D images; see `FolderDataset.slice_axis`.
+    thresholds: from which probability an exam is positive: chosen_on (the split), rule, and
+        classes: for each its `keyslice.evaluation.thresholds.Threshold`, or null.
+    training: seed, the weights it started from, the manifest's hash, device, keyslice's version.
+    packaged_with: versions of what is installed where the package was made.
+    provenance: hashes; the tags of the registered version.
 """
 
 import hashlib
 import json
+import platform
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from keyslice import files
 from keyslice.config import FolderDataset, Params, StageSettings, Workspace
 from keyslice.errors import UserError
 from keyslice.registry import tags
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION = "package.json"
 WEIGHTS = "model.safetensors"
+WEIGHTS_HASH = "keyslice.weights"
+"""In provenance and among a version's tags: sha256 of the weights."""
+_NOTE_OF_MLFLOW = "registered_model_meta"
+"""That MLflow leaves where it loads a registered version from: its name and number."""
+LIBRARIES = ("keyslice", "torch", "timm", "numpy")
+"""Named in packaged_with; all others follow from the hash of requirements.lock."""
 
 
 def build(
@@ -34,7 +53,7 @@ def build(
     """Make the package of a trained variant and seed in the folder `target`.
 
     Raises:
-        UserError: the variant has not been trained with this seed.
+        UserError: the variant has not been trained or evaluated with this seed.
     """
     source = workspace.models(dataset, variant)
     weights = source / f"seed-{seed}" / WEIGHTS
@@ -45,33 +64,66 @@ def build(
         )
     written = json.loads((source / "settings.json").read_text(encoding="utf-8"))
     settings = {name: written.pop(name) for name in StageSettings.model_fields}
+    started_from = written.pop("weights")
     configured = params.dataset(dataset)
     axis = configured.slice_axis if isinstance(configured, FolderDataset) else "auto"
     description = {
         "format_version": FORMAT_VERSION,
-        "seed": seed,
+        "intended_use": configured.intended_use,
         "settings": settings,
         "slice_axis": axis,
-        **written,
+        "thresholds": _thresholds(workspace, dataset, variant, seed, settings["classes"]),
+        "training": {"seed": seed, "started_from": started_from, **written},
+        "packaged_with": {"python": platform.python_version()}
+        | {name: version(name) for name in LIBRARIES},
         "provenance": dict(provenance),
     }
     with files.folder_beside(target) as folder:
         shutil.copyfile(weights, folder / WEIGHTS)
-        files.write_text(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+        text = json.dumps(description, indent=2, ensure_ascii=False)
+        files.write_text(folder / DESCRIPTION, text + "\n")
+
+
+def _thresholds(
+    workspace: Workspace, dataset: str, variant: str, seed: int, classes: list[str]
+) -> dict[str, Any]:
+    """What package.json says of them; chosen on the seed's own predictions on validation."""
+    # pandera and scikit-learn take seconds: not for those who list or check packages.
+    from keyslice.evaluation import predictions
+    from keyslice.evaluation.thresholds import RULE, thresholds
+
+    try:
+        table = predictions.read(workspace.results(dataset, variant) / "predictions.parquet")
+        found = predictions.predicted(table[table["seed"] == seed], "validation")
+    except (FileNotFoundError, ValueError):
+        raise UserError(
+            f"variant {variant} of {dataset} has no validation predictions with seed {seed}",
+            rule="a model's operating thresholds are chosen on them",
+            remedy=f"dvc repro evaluate@{dataset}-{variant}",
+        ) from None
+    chosen = thresholds(found.labels, found.probabilities[0], classes)
+    return {
+        "chosen_on": "validation",
+        "rule": RULE,
+        "classes": {name: one and asdict(one) for name, one in chosen.items()},
+    }
 
 
 def digest(folder: Path) -> str:
-    """sha256 over the names and contents of all files in a package."""
+    """sha256 over the names and contents of all files in a folder."""
     hashes = {
         path.relative_to(folder).as_posix(): tags.file_sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+    hashes.pop(_NOTE_OF_MLFLOW, None)
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def check(folder: Path) -> None:
-    """Whether the folder is a package that this version can read.
+    """Whether the folder is a package that this version can read, with the weights it names.
+
+    MLflow loads packages without asking the registry for their hash: this is all it compares.
 
     Raises:
         UserError: it is not.
@@ -88,5 +140,14 @@ def check(folder: Path) -> None:
             f"format_version is {found}",
             where=f"{folder.name}/{DESCRIPTION}",
             rule=f"this version of keyslice reads format {FORMAT_VERSION}",
-            remedy="install the version of keyslice that made it",
+            remedy="install the version of keyslice that made it, or make a package of the "
+            "dataset's present results: keyslice register DATASET",
+        )
+    weights, expected = folder / WEIGHTS, description["provenance"][WEIGHTS_HASH]
+    if not weights.is_file() or tags.file_sha256(weights) != expected:
+        raise UserError(
+            f"{WEIGHTS} is not the one that {DESCRIPTION} names",
+            where=str(folder),
+            rule=f"its sha256 must be {expected}",
+            remedy="restore the artifacts from a backup",
         )

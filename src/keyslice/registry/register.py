@@ -7,12 +7,12 @@ import tempfile
 import warnings
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
-from keyslice.registry import loader, package, tags
+from keyslice.registry import chronicle, loader, package, tags
 from keyslice.registry.mirror import Mirror, described
 from keyslice.registry.origin import prepared_manifest
 from keyslice.registry.owner import CHALLENGER, is_own, refuse_anothers
@@ -84,22 +84,30 @@ def register(
         # run, which may be another installation's.
         place = f"{MODEL}-{identity[:12]}"
         digest = package.digest(made)
+        whole = package.digest(Path(folder) / MODEL)
         client.log_artifacts(parent_run_id, str(Path(folder) / MODEL), place)
     if not client.search_registered_models(f"name = '{dataset}'"):
         classes = ", ".join(params.dataset(dataset).classes)
         client.create_registered_model(dataset, description=f"Classifies exams: {classes}.")
     runs = {"keyslice.retraining_run": parent_run_id, "keyslice.training_run": run_id}
     figures = {"keyslice.validation_auc": str(candidate["validation_auc"])}
-    own = {tags.PACKAGE: digest, tags.INSTALLATION: mirror.installation}
+    own = {tags.PACKAGE: digest, tags.ARTIFACT: whole, tags.INSTALLATION: mirror.installation}
+    chronicle.registering(workspace, dataset, identity)
     made = client.create_model_version(
         dataset,
         source=f"{client.get_run(parent_run_id).info.artifact_uri}/{place}",
         run_id=parent_run_id,
         tags=provenance | runs | figures | own,
-        description=described(candidate),
+        description=_described(candidate, params.dataset(dataset).intended_use),
     )
     client.set_registered_model_alias(dataset, CHALLENGER, made.version)
     return client.get_model_version(dataset, made.version)
+
+
+def _described(candidate: dict[str, Any], intended_use: str) -> str:
+    """What MLflow shows with the version."""
+    intended = f"Intended use: {intended_use}" if intended_use else ""
+    return "\n\n".join(filter(None, (described(candidate), intended)))
 
 
 def _candidate(workspace: Workspace, dataset: str) -> dict:
@@ -129,7 +137,8 @@ def _hashes(
         tags.VERSION: versioning.prepared_version(workspace, dataset) or "",
         "keyslice.manifest": prepared_manifest(workspace, dataset),
         "keyslice.parameters": hashlib.sha256(settings.encode()).hexdigest(),
-        "keyslice.weights": _file_hash(weights),
+        package.WEIGHTS_HASH: _file_hash(weights),
+        "keyslice.package_format": str(package.FORMAT_VERSION),
         **{
             f"keyslice.stage.{stage.partition('@')[0]}": _stage_hash(workspace, stage)
             for stage in stages
@@ -157,6 +166,7 @@ def _signature(classes: tuple[str, ...]) -> "ModelSignature":
     ]
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, loader.LABEL),
+        ColSpec(Array(DataType.string), loader.ABOVE),
         *(ColSpec(DataType.double, f"{loader.PROBABILITY}.{name}") for name in classes),
         ColSpec(Array(DataType.long), loader.KEPT),
         ColSpec(Array(DataType.double), loader.ATTENTION),
