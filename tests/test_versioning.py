@@ -19,7 +19,7 @@ from keyslice.config import Workspace
 from keyslice.errors import UserError
 from keyslice.exams.lock import dataset_lock
 from keyslice.versioning import lock, processes
-from keyslice.versioning.git import _revision
+from keyslice.versioning.git import revision
 from keyslice.versioning.lock import followers
 
 TEMPLATE = Path(__file__).parent / "tiny_workspace"
@@ -180,7 +180,7 @@ def test_a_repository_that_git_does_not_trust_is_told_in_gits_words(
 
 def test_that_git_fails_is_not_that_there_is_no_commit(distrusted: Workspace) -> None:
     with pytest.raises(UserError, match="dubious ownership"):
-        _revision(distrusted.root, "HEAD")
+        revision(distrusted.root, "HEAD")
 
 
 def test_a_version_changes_with_the_content(dvc: Workspace) -> None:

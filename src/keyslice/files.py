@@ -19,9 +19,9 @@ def beside(target: Path, *, mode: int = 0o666) -> Iterator[Path]:
     part.touch(mode, exist_ok=False)
     try:
         yield part
-        _flush(part)
+        flush(part)
         part.replace(target)
-        _flush(target.parent)
+        flush(target.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -45,11 +45,11 @@ def folder_beside(target: Path) -> Iterator[Path]:
     try:
         yield part
         for path in (part, *part.rglob("*")):
-            _flush(path)
+            flush(path)
         if target.exists():
             target.replace(old)
         part.replace(target)
-        _flush(target.parent)
+        flush(target.parent)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         if old.exists() and not target.exists():
@@ -63,7 +63,7 @@ def hidden(target: Path, suffix: str = "") -> Path:
     return target.with_name(f".{target.stem}-{secrets.token_hex(4)}{suffix}")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """To the disk: else a power cut after the rename could leave the new name with no content."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from keyslice.config import Workspace
@@ -28,7 +28,7 @@ RUNS = "refs/keyslice/runs"
 
 # The machine commits, not the person: no name needs to be configured, and who approved what is
 # not told by a commit.
-_IDENTITY = {
+IDENTITY = {
     f"GIT_{role}_{what}": value
     for role in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "Keyslice"), ("EMAIL", "keyslice@localhost"))
@@ -51,13 +51,13 @@ def run_commit(
         UserError: the workspace is no git repository, or git cannot read its tree.
     """
     root, ref = workspace.root, f"{RUNS}/{run_id}"
-    _git(root, "check-ref-format", ref)
-    known = _revision(root, ref)
+    ask(root, "check-ref-format", ref)
+    known = revision(root, ref)
     if known:
         check()
         return known
-    head = _revision(root, "HEAD")
-    current = root / _git(root, "rev-parse", "--git-path", "index")
+    head = revision(root, "HEAD")
+    current = root / ask(root, "rev-parse", "--git-path", "index")
     with tempfile.TemporaryDirectory(prefix="keyslice-") as folder:
         index = Path(folder) / "index"
         if current.is_file():
@@ -65,18 +65,18 @@ def run_commit(
             # would trust entries that it knows to be too young.
             shutil.copy2(current, index)
         own = {"GIT_INDEX_FILE": str(index)}
-        _git(root, "add", "--update", ":/", environment=own)
+        ask(root, "add", "--update", ":/", environment=own)
         named = [path for pattern in RUN_FILES for path in sorted(root.glob(pattern))]
         if named:  # also where a person's own settings have git ignore every *.lock
-            _git(root, "add", "--force", "--", *map(str, named), environment=own)
+            ask(root, "add", "--force", "--", *map(str, named), environment=own)
         folders = [name for name in RUN_FOLDERS if (root / name).exists()]
         if folders:
-            _git(root, "add", "--", *folders, environment=own)
-        tree = _git(root, "write-tree", environment=own)
+            ask(root, "add", "--", *folders, environment=own)
+        tree = ask(root, "write-tree", environment=own)
     parent = ["-p", head] if head else []
-    commit = _git(root, "commit-tree", tree, *parent, "-m", message, environment=_IDENTITY)
+    commit = ask(root, "commit-tree", tree, *parent, "-m", message, environment=IDENTITY)
     check()
-    _git(root, "update-ref", ref, commit, "")  # "": fails if another run has written it meanwhile
+    ask(root, "update-ref", ref, commit, "")  # "": fails if another run has written it meanwhile
     return commit
 
 
@@ -86,10 +86,10 @@ def check_repository(workspace: Workspace) -> None:
     Raises:
         UserError: the workspace is no git repository, or git does not read it.
     """
-    _git(workspace.root, "rev-parse", "--git-path", "index")
+    ask(workspace.root, "rev-parse", "--git-path", "index")
 
 
-def _revision(root: Path, name: str) -> str | None:
+def revision(root: Path, name: str) -> str | None:
     """The commit that `name` stands for; None: there is none."""
     answer = _run(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     if answer.returncode > 1:
@@ -97,8 +97,18 @@ def _revision(root: Path, name: str) -> str | None:
     return answer.stdout.strip() or None
 
 
-def _git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    answer = _run(root, *arguments, environment=environment)
+def ask(
+    root: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+) -> str:
+    """What git answers, without the white space around it.
+
+    Raises:
+        UserError: it refuses.
+    """
+    answer = _run(root, *arguments, environment=environment, stdin=stdin)
     if answer.returncode != 0:
         raise _failed(arguments[0], answer)
     return answer.stdout.strip()
@@ -115,16 +125,43 @@ def _failed(command: str, answer: "subprocess.CompletedProcess[str]") -> UserErr
     )
 
 
+def blobs(root: Path, names: Sequence[str]) -> "list[str | None]":
+    """The content of each object that git's `COMMIT:PATH` names; None: there is no such path.
+
+    Raises:
+        UserError: git cannot read one.
+    """
+    asked = "".join(f"{name}\n" for name in names)
+    answer = _run(root, "cat-file", "--batch", stdin=asked, errors="surrogateescape")
+    if answer.returncode != 0:
+        raise _failed("cat-file", answer)
+    found: list[str | None] = []
+    left = answer.stdout.encode(errors="surrogateescape")
+    for _ in names:
+        header, _, left = left.partition(b"\n")
+        if header.endswith(b" missing"):
+            found.append(None)
+            continue
+        size = int(header.rpartition(b" ")[2])
+        found.append(left[:size].decode(errors="replace"))
+        left = left[size + 1 :]
+    return found
+
+
 def _run(
-    root: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    root: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    errors: str = "replace",
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         ["git", *arguments],
         cwd=root,
         env=processes.environment() | {"LC_ALL": "C"} | dict(environment or {}),
-        stdin=subprocess.DEVNULL,
+        input=stdin or "",
         capture_output=True,
         encoding="utf-8",
-        errors="replace",
+        errors=errors,
         check=False,
     )

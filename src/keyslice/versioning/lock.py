@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +37,7 @@ def version(workspace: Workspace, dataset: str) -> str | None:
 def prepared_version(workspace: Workspace, dataset: str) -> str | None:
     """The version of the exams that stage prepare has read; None: it has not been run."""
     exams = workspace.exams(dataset).relative_to(workspace.root).as_posix()
-    read = _entries(workspace).get(f"prepare@{dataset}", {}).get("deps", [])
+    read = entries(workspace).get(f"prepare@{dataset}", {}).get("deps", [])
     return next((entry.get("md5") for entry in read if entry["path"] == exams), None)
 
 
@@ -79,10 +79,14 @@ def stage_hash(workspace: Workspace, *stages: str) -> str | None:
 
     Equal hashes mean equal inputs and equal results. None: one of them has not been run.
     """
-    entries = _entries(workspace)
-    if any(stage not in entries for stage in stages):
+    return hash_of(entries(workspace), *stages)
+
+
+def hash_of(known: Mapping[str, Any], *stages: str) -> str | None:
+    """`stage_hash` of what `entries` or `entries_in` gave."""
+    if any(stage not in known for stage in stages):
         return None
-    canonical = json.dumps({s: entries[s] for s in stages}, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps({s: known[s] for s in stages}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -91,8 +95,38 @@ def lock_hash(workspace: Workspace, dataset: str, variants: Iterable[str]) -> st
     return stage_hash(workspace, *stage_names(dataset, variants))
 
 
-def _entries(workspace: Workspace) -> dict[str, Any]:
-    """What dvc.lock says of each stage."""
+def entries_in(text: str) -> dict[str, Any]:
+    """What a dvc.lock says of each stage, by its text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return _stages(yaml.safe_load(text))
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError("is no dvc.lock") from error
+
+
+def outputs(known: Mapping[str, Any], stage: str) -> dict[str, str]:
+    """The md5 of what a stage left at each path; a folder's ends in `.dir`."""
+    outs = known.get(stage, {}).get("outs", [])
+    return {out["path"]: out["md5"] for out in outs if "md5" in out}  # else it is cut off
+
+
+def version_in(text: str) -> str | None:
+    """The version in a pointer, by its text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return _md5(yaml.safe_load(text))
+    except (yaml.YAMLError, LookupError, TypeError) as error:
+        raise ValueError("is no pointer of DVC's") from error
+
+
+def entries(workspace: Workspace) -> dict[str, Any]:
+    """What dvc.lock says of each stage now."""
     return _read(workspace.root / "dvc.lock", _stages) or {}
 
 

@@ -1,0 +1,90 @@
+"""`keyslice ledger`: what happened, whether it can be trusted, and the same for other programs."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from keyslice import files
+from keyslice.config import Params, Workspace
+from keyslice.console.output import err, out, print_json, say
+from keyslice.provenance import chain, ledger, prov
+from keyslice.provenance.chain import Checked
+from keyslice.provenance.ledger import Event
+
+TIME = "%Y-%m-%d %H:%M:%S"
+
+
+def verify(workspace: Workspace, params: Params, *, as_json: bool) -> bool:
+    """Print what a check of the ledger found; whether it is without fault."""
+    with err.status("reading the ledger"):
+        found = chain.check(workspace, params.ledger.remote)
+    if as_json:
+        print_json(asdict(found) | {"proves": found.proves, "intact": not found.faults})
+        return not found.faults
+    for line in told(found):
+        say(out, line)
+    return not found.faults
+
+
+def told(found: Checked) -> Iterable[Text]:
+    """What a check of the ledger found, line by line."""
+    if found.faults:
+        first = found.faults[0]
+        yield Text(f"event {first.number} {first.what}", style="bold red")
+        for other in found.faults[1:]:
+            yield Text(f"event {other.number} {other.what}", style="red")
+    yield Text(f"{found.events} events: {found.proves}")
+    if found.torn:
+        yield Text(
+            f"a last line of {found.torn} bytes was cut off by a crash, or is being written; the "
+            "next event puts it aside",
+            style="yellow",
+        )
+    for remark in found.remarks:
+        yield Text(remark, style="dim")
+
+
+def show(workspace: Workspace, about: str | None, last: int, *, as_json: bool) -> None:
+    """Print events, the newest last.
+
+    Args:
+        workspace: whose ledger.
+        about: a model, a dataset, or a version of one; None: all.
+        last: how many, at most.
+        as_json: whole events.
+    """
+    found = [e for e in ledger.read(workspace) if about is None or _is_about(e, about)][-last:]
+    if as_json:
+        print_json([asdict(event) | {"time": event.time.isoformat()} for event in found])
+        return
+    if not found:
+        out.print("No event.")
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("event", justify="right", style="bold")
+    for name in ("time (UTC)", "by", "what", "about"):
+        table.add_column(name, overflow="fold")
+    for event in found:
+        about_it = event.object.removesuffix(".dir")
+        name, _, version = about_it.partition("@")
+        shown = f"{name}@{version[:12]}" if version else name[:40]
+        cells = (str(event.number), f"{event.time:{TIME}}", event.actor, event.action, shown)
+        table.add_row(*map(Text, cells))
+    out.print(table)
+
+
+def export(workspace: Workspace, form: str, output: Path | None) -> None:
+    """Write the ledger as a W3C PROV document, to a file or to standard output."""
+    text = prov.write(prov.document(ledger.read(workspace)), form)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        files.write_text(output, text)
+
+
+def _is_about(event: Event, about: str) -> bool:
+    return event.object == about or event.object.startswith((f"{about}/", f"{about}@"))

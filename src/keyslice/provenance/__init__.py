@@ -1,0 +1,1 @@
+"""Who did what, when: the ledger, and what is answered from it."""

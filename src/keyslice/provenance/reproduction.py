@@ -1,0 +1,224 @@
+"""A version rebuilt from what its provenance names, and held against what was registered.
+
+The run's commit is checked out beside the workspace, the exams come from DVC's cache, and the
+stages run anew with the commit's own code: nothing of the first run's results is there to be taken
+for new ones. Weights are equal bit for bit on the same kind of machine. Elsewhere rounding differs
+and training amplifies it, so there the probabilities of the evaluated exams are compared.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet
+
+from keyslice import files
+from keyslice.config import Workspace
+from keyslice.errors import RunError, UserError
+from keyslice.provenance import environment, events, ledger, standing, withdrawn
+from keyslice.provenance.code_evidence import LOCK, REQUIREMENTS, stages_of
+from keyslice.versioning import commits, git, lock, processes
+from keyslice.versioning.objects import Store
+
+TOLERANCE = 0.02
+"""Of a probability, where weights are not equal bit for bit: rounding, amplified by training."""
+Outcome = Literal["identical", "equivalent", "different", "not reproducible"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What a rebuilt version is like."""
+
+    outcome: Outcome
+    words: str
+    difference: float | None = None
+    """The largest of a probability; None where nothing was rebuilt."""
+    epochs: int = 0
+    """That were trained for it."""
+    weights: str = ""
+    """sha256 of the rebuilt weights."""
+    libraries: tuple[str, ...] = ()
+    """Whose version was not the run's."""
+
+
+def reproduce(
+    workspace: Workspace,
+    model: str,
+    version: int,
+    cache: Store,
+    *,
+    present: bool = False,
+    tolerance: float = TOLERANCE,
+    say: Say = lambda line: None,
+) -> Reproduction:
+    """Rebuild a version and tell the ledger how that went.
+
+    Args:
+        workspace: that it was registered from.
+        model: its name.
+        version: its number.
+        cache: of DVC.
+        present: use the libraries that are installed, also where they are not the run's; else the
+            run's are installed beside them.
+        tolerance: of a probability, within which a version that is not identical is equivalent.
+        say: told how far it is.
+
+    Raises:
+        UserError: the ledger knows no such version, or its commit is not there.
+        RunError: a stage, or the installation of the run's libraries, failed.
+    """
+    found = ledger.read(workspace)
+    registered = standing.registered(found, model, version)
+    if registered is None:
+        raise UserError(
+            f"the ledger knows no version {version}",
+            where=f"model {model}",
+            rule="a version is rebuilt from what the ledger says of it",
+            remedy="keyslice status shows which there are",
+        )
+    told: Any = registered.payload
+    erased = withdrawn.exams_withdrawn(found, model, told["dataset_version"])
+    if erased:
+        words = f"not reproducible: {erased} {'exam' if erased == 1 else 'exams'} withdrawn"
+        made = Reproduction("not reproducible", words)
+    else:
+        with _checkout(workspace, told["run_commit"], cache) as place:
+            made = _rebuild(place, told, cache, present, tolerance, say)
+    payload = {
+        "model": model,
+        "version": version,
+        **vars(made),
+        "libraries": list(made.libraries),
+        "platform": platform.platform(),
+    }
+    about = events.named(model, version)
+    ledger.append(workspace, events.MODEL_REPRODUCED, about, payload)
+    return made
+
+
+@contextmanager
+def _checkout(workspace: Workspace, commit: str, cache: Store) -> Iterator[Workspace]:
+    """The commit in a folder of its own, with the workspace's cache and nothing else of it."""
+    sweep(workspace)
+    with tempfile.TemporaryDirectory(prefix="keyslice-", dir=_roomy(workspace)) as folder:
+        place = Path(folder) / "workspace"
+        git.ask(workspace.root, "worktree", "add", "--quiet", "--detach", str(place), commit)
+        try:
+            own = f"[cache]\n    dir = {cache.root.resolve()}\n"
+            files.write_text(place / ".dvc" / "config.local", own)
+            yield Workspace(place)
+        finally:
+            git.ask(workspace.root, "worktree", "remove", "--force", "--force", str(place))
+
+
+def sweep(workspace: Workspace) -> None:
+    """Remove what a reproduction left that was killed: it holds exams."""
+    left = workspace.state / "reproductions"
+    if left.exists():
+        shutil.rmtree(left)
+        git.ask(workspace.root, "worktree", "prune")
+
+
+def _roomy(workspace: Workspace) -> Path:
+    """In state/: on the disk where the data are, not in a temporary file system in memory."""
+    folder = workspace.state / "reproductions"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _rebuild(
+    place: Workspace, told: Any, cache: Store, present: bool, tolerance: float, say: Say
+) -> Reproduction:
+    if not (place.root / "src" / "keyslice").is_dir():
+        raise RunError("the run's commit holds no src/keyslice: its code cannot be run")
+    lockfile = place.root / REQUIREMENTS
+    others = environment.differences(lockfile.read_text(encoding="utf-8"))
+    python = None
+    if others and not present:
+        say("installing the run's libraries")
+        python = environment.install(lockfile, place.state / "environment", say)
+        others = {}
+    variables = _code_first(place, python)
+    exams = place.pointer(told["model"]).relative_to(place.root).as_posix()
+    _dvc(place, say, variables, "checkout", exams)
+    stages = stages_of(told)
+    output = place.models(told["model"], told["variant"])
+    if output.exists() or (place.state / "checkpoints").exists():
+        raise RunError(f"{output} is there before anything was trained: nothing would be proved")
+    for kind in ("prepare", "train", "evaluate"):
+        say(stages[kind])
+        # --no-commit: results that differ are not to fill the cache.
+        how = ("repro", "--force", "--no-run-cache", "--no-commit", "--single-item")
+        _dvc(place, say, variables, *how, stages[kind])
+    seed = output / f"seed-{told['seed']}"
+    epochs = len((seed / "history.csv").read_text(encoding="utf-8").splitlines()) - 1
+    if epochs < 1:
+        raise RunError("no epoch was trained")
+    weights = hashlib.sha256((seed / "model.safetensors").read_bytes()).hexdigest()
+    difference = _difference(place, told, cache)
+    told_by = tuple(f"{name} {have}, not {want}" for name, (want, have) in others.items())
+    outcome, words = _judged(weights == told["weights"], difference, tolerance)
+    return Reproduction(outcome, words, difference, epochs, weights, told_by)
+
+
+def _judged(same: bool, difference: float, tolerance: float) -> tuple[Outcome, str]:
+    if same and difference == 0:
+        return "identical", "the same weights and the same predictions, bit for bit"
+    weights = "the same weights" if same else "other weights"
+    largest = f"{weights}; the largest difference of a probability is {difference:.2g}"
+    if difference <= tolerance:
+        return "equivalent", f"{largest}, within {tolerance:g}"
+    return "different", f"{largest}, above {tolerance:g}"
+
+
+def _difference(place: Workspace, told: Any, cache: Store) -> float:
+    """Largest difference of a probability between the rebuilt and the first evaluation."""
+    path = place.results(told["model"], told["variant"]) / "predictions.parquet"
+    name = path.relative_to(place.root).as_posix()
+    text = commits.contents(place, told["run_commit"], LOCK)[LOCK]
+    md5 = lock.outputs(lock.entries_in(text or ""), stages_of(told)["evaluate"])[name]
+    kept = cache.find(md5)
+    if not kept:
+        raise RunError(f"the first run's {name} is not in DVC's cache; dvc pull")
+    before, now = (_probabilities(file, told["seed"]) for file in (kept[0], path))
+    if before.keys() != now.keys():
+        return 1.0
+    largest = np.max([np.abs(before[exam] - now[exam]).max() for exam in before])
+    return float(largest) if np.isfinite(largest) else 1.0  # NaN is as far off as can be
+
+
+def _probabilities(path: Path, seed: int) -> dict[str, np.ndarray]:
+    table = pyarrow.parquet.read_table(path, columns=["exam_id", "seed", "probabilities"])
+    rows = table.to_pylist()
+    return {r["exam_id"]: np.array(r["probabilities"]) for r in rows if r["seed"] == seed}
+
+
+def _code_first(place: Workspace, python: Path | None) -> dict[str, str]:
+    """An environment in which `keyslice` is the commit's own code."""
+    known = processes.environment()
+    shim = place.state / "bin" / "keyslice"
+    shim.parent.mkdir(parents=True, exist_ok=True)
+    interpreter = python or sys.executable
+    files.write_text(shim, f'#!/bin/sh\nexec "{interpreter}" -m keyslice.cli "$@"\n', mode=0o777)
+    path = os.pathsep.join([str(shim.parent), known["PATH"]])
+    source = os.pathsep.join([str(place.root / "src"), str(place.root)])
+    return {"PATH": path, "PYTHONPATH": source}
+
+
+def _dvc(place: Workspace, say: Say, variables: dict[str, str], *arguments: str) -> None:
+    log = place.state / "reproduction.log"
+    command = (sys.executable, "-m", "dvc", *arguments)
+    finished = processes.run(command, cwd=place.root, log=log, on_line=say, variables=variables)
+    if finished.code != 0:
+        lines = [line for line in finished.lines if line.strip()]
+        raise RunError(f"dvc {' '.join(arguments)}: {lines[-1] if lines else finished.code}")

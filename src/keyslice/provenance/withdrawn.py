@@ -1,0 +1,87 @@
+"""What the ledger tells of withdrawals: what was erased, and whom it concerns.
+
+See `keyslice.provenance.withdrawal` for the payload of its events.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from keyslice.config import Workspace
+from keyslice.provenance import events
+from keyslice.provenance.ledger import Event
+
+Erased = dict[str, str]
+"""Of a file: md5 (DVC's), kind, was and replaced_by (SHA-256 before and after)."""
+
+
+def notes(workspace: Workspace) -> list[Path]:
+    """Of withdrawals that were begun and not completed; `withdrawal.resume` completes them."""
+    return sorted((workspace.state / "withdrawals").glob("[!.]*.json"))
+
+
+def of_dataset(known: Iterable[Event], name: str) -> list[Event]:
+    """Withdrawals from a dataset: the end of each, or its beginning where it has no end yet."""
+    actions = (events.WITHDRAWAL_BEGUN, events.WITHDRAWAL_COMPLETED)
+    past = [e for e in known if e.action in actions and e.payload["dataset"] == name]
+    return list({event.payload["withdrawal"]: event for event in past}.values())
+
+
+def replacements(known: Iterable[Event]) -> dict[str, frozenset[str]]:
+    """The SHA-256 that each of DVC's objects must have which a withdrawal touched, by md5.
+
+    Any other object has the md5 of its name. Only what the last withdrawal left counts: what it
+    erased does not come back.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for entries in _erasures(known):
+        last: dict[str, set[str]] = {}
+        for one in entries:
+            last.setdefault(one["md5"], set()).add(one["replaced_by"])
+        found |= {md5: frozenset(after) for md5, after in last.items()}
+    return found
+
+
+def successor(known: Iterable[Event], sha256: str) -> str:
+    """What stands now for a file that once had this SHA-256, such as a manifest; itself if nothing.
+
+    Follows the file through every withdrawal that took something out of it.
+    """
+    for entries in _erasures(known):
+        after = [one["replaced_by"] for one in entries if one["was"] == sha256]
+        sha256 = after[-1] if after else sha256
+    return sha256
+
+
+def exams_withdrawn(known: Iterable[Event], dataset: str, version: str) -> int:
+    """How many exams of a dataset's version were erased; above 0 it cannot be reproduced."""
+    counts = {
+        event.payload["withdrawal"]: event.payload["versions"].get(version, 0)
+        for event in known
+        if event.action in (events.WITHDRAWAL_BEGUN, events.WITHDRAWAL_COMPLETED)
+        and event.payload["dataset"] == dataset
+    }
+    return sum(counts.values())
+
+
+def models_affected(known: Sequence[Event]) -> dict[tuple[str, int], int]:
+    """(Model, version) of every one that learned from a version that was withdrawn from.
+
+    The values say how many exams of its dataset version were erased.
+    """
+    found = {}
+    for event in known:
+        if event.action == events.MODEL_REGISTERED:
+            name, version = event.payload["model"], event.payload["version"]
+            count = exams_withdrawn(known, name, event.payload["dataset_version"])
+            if count:
+                found[name, int(version)] = count
+    return found
+
+
+def _erasures(known: Iterable[Event]) -> list[list[Erased]]:
+    """What each withdrawal says it erased, in the order in which they began."""
+    found: dict[str, list[Erased]] = {}
+    for event in known:
+        if event.action in (events.WITHDRAWAL_BEGUN, events.WITHDRAWAL_COMPLETED):
+            found.setdefault(event.payload["withdrawal"], []).extend(event.payload["erased"])
+    return [*found.values()]
