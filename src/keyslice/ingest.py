@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace
-from keyslice.exams import history, listed
 from keyslice.exams.ingestion import IngestReport, Progress, ingest
 from keyslice.exams.lock import dataset_lock
+from keyslice.provenance import versions
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ def ingest_dataset(
 
         def make_version() -> None:
             nonlocal version
-            listed.bring_in_line(workspace, params)  # first: DVC reads it, whatever it is asked for
-            version = versioning.record_version(workspace, name)
-            history.keep(workspace, name, version)
+            version = versions.record(workspace, params, name, previous)
 
         report = ingest(
             workspace, name, dataset, progress=progress, make_version=make_version, retry=retry

@@ -499,7 +499,7 @@ def test_a_video_of_no_frame_time_comes_in(workspace, dataset, ward, write_table
     assert _table(workspace)["frame_time"].isna().all()
 
 
-@pytest.mark.parametrize("place", ["_number_batch", "_sweep"])
+@pytest.mark.parametrize("place", ["_number_batch", "sweep"])
 def test_an_ingestion_cut_off_anywhere_is_completed_by_the_next(
     workspace, dataset, ward, write_exam, write_table, monkeypatch, place
 ):

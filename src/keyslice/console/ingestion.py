@@ -34,6 +34,7 @@ def run(
     say(out, f"[bold]{name}[/bold]  {account(result.report)}")
     for line in changes(result.report):
         say(out, line)
+    show_barred(result.report)
     out.print(f"{result.report.exams} exams, version {version_line(result)}")
     out.print(f"next: [bold]keyslice retrain {name}[/bold]")
 
@@ -48,6 +49,7 @@ def account(report: IngestReport) -> str:
         "duplicate": report.duplicates,
         "quarantined": report.quarantined,
         "still arriving": report.arriving,
+        "barred": report.barred,
         "skipped": report.skipped,
     }
     told = " + ".join(f"{count} {words}" for words, count in parts.items() if count)
@@ -83,6 +85,19 @@ def show_waits(report: IngestReport) -> None:
         say(err, Text(f"waiting {name}: {reason}"))
     if len(report.waits) > SHOWN:
         err.print(f"… and {len(report.waits) - SHOWN} more wait")
+
+
+def show_barred(report: IngestReport) -> None:
+    """What was not taken in because its patient has withdrawn, and how it stops being told."""
+    if not report.barred:
+        return
+    names = ", ".join(report.shut[:SHOWN])
+    more = f", … and {len(report.shut) - SHOWN} more" if len(report.shut) > SHOWN else ""
+    line = (
+        f"of patients who have withdrawn, not taken in ({report.barred} files): {names}{more}; "
+        "remove them and their lines of the table from the source, and they are not told again"
+    )
+    say(out, Text(line))
 
 
 def show_refusals(workspace: Workspace, report: IngestReport) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from keyslice.config import Params, Workspace
 from keyslice.config.datasets import CommonDataset
 from keyslice.errors import UserError
-from keyslice.exams import history, manifest, near, quarantine
+from keyslice.exams import container, history, manifest, near, quarantine
 from keyslice.exams.exam import exam_path
 from keyslice.exams.finding import Finding, of_exams
 from keyslice.exams.lock import dataset_lock
@@ -32,6 +32,7 @@ STATES = {
     "missing": "are missing from the store",
     "damaged": "are not stored as they were ingested",
     "unreadable": "are stored where this account cannot read them",
+    "erased": "were erased because their patient has withdrawn, and the manifest still names them",
 }
 
 
@@ -60,6 +61,7 @@ def run(
             hashes = dict(zip(table["exam_id"], table["sha256"], strict=True))
             findings += stored(workspace.exams(name), hashes, progress)
             findings += strange(workspace.exams(name), hashes, workspace.manifest(name).name)
+            findings += erased(workspace.exams(name), hashes)
             findings += between_splits(table)
             findings += classes(table, dataset, name)
             findings += implausible(table, name)
@@ -173,6 +175,8 @@ def _state(folder: Path, exam: str, sha256: str) -> str:
     try:
         with exam_path(folder, exam).open("rb") as file:
             whole = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        if not whole and container.is_tombstone(exam_path(folder, exam)):
+            return "erased"
     except FileNotFoundError:
         return "missing"
     except OSError:
@@ -183,7 +187,8 @@ def _state(folder: Path, exam: str, sha256: str) -> str:
 def strange(folder: Path, exams: Iterable[str], manifest_name: str) -> list[Finding]:
     """Whether files lie among the exams that the manifest does not name."""
     own = {exam_path(folder, exam).name for exam in exams} | {manifest_name}
-    count = sum(path.name not in own for path in folder.iterdir())
+    others = (path for path in folder.iterdir() if path.name not in own)
+    count = sum(not container.is_tombstone(path) for path in others)
     if not count:
         return []
     # Counted only: a file's name may be a person's.
@@ -195,6 +200,18 @@ def strange(folder: Path, exams: Iterable[str], manifest_name: str) -> list[Find
             f"keyslice ingest {folder.name} removes what a killed one left, and refuses others",
         )
     ]
+
+
+def erased(folder: Path, exams: Iterable[str]) -> list[Finding]:
+    """How many tombstones lie among the exams, as where an older version is checked out."""
+    own = {exam_path(folder, exam).name for exam in exams}
+    others = (path for path in folder.glob("*.zip") if path.name not in own)
+    count = sum(map(container.is_tombstone, others))
+    if not count:
+        return []
+    told = f"exams of this version that were erased because their patient has withdrawn: {count}"
+    remedy = f"nothing is to be done; keyslice ingest {folder.name} makes a version without them"
+    return [Finding("note", "erased", told, remedy)]
 
 
 def between_splits(table: pd.DataFrame) -> list[Finding]:

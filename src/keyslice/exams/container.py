@@ -13,6 +13,11 @@ from keyslice.exams.exam import Exam
 
 ABOUT = "exam.json"
 FORMAT = 1
+TOMBSTONE = b"""keyslice tombstone
+What was stored here was erased, because a patient has withdrawn. It is no damage: the ledger
+names the withdrawal, and everything else of this version is as it was.
+"""
+"""Stands, in old versions, where an exam of a patient who has withdrawn was stored."""
 
 
 def dumps(exam: Exam) -> bytes:
@@ -38,6 +43,15 @@ def save(exam: Exam, path: Path) -> None:
     """Write the file in one step."""
     with files.beside(path) as part:
         part.write_bytes(dumps(exam))
+
+
+def is_tombstone(path: Path) -> bool:
+    """Whether a file is the tombstone of what was erased; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(TOMBSTONE) + 1) == TOMBSTONE
+    except OSError:
+        return False
 
 
 def load(file: Path | BinaryIO) -> Exam:

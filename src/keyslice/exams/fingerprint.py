@@ -6,6 +6,7 @@ Nothing heavy is imported here: the question comes up before every scheduled ret
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -138,6 +139,20 @@ def record(workspace: Workspace, name: str, found: Note) -> None:
     """Note what an ingestion found, when all that follows from it is done."""
     content = {"format": FORMAT, "version": __version__} | found._asdict()
     files.write_text(_path(workspace, name), json.dumps(content, sort_keys=True))
+
+
+def forget(workspace: Workspace, name: str, exams: Collection[str]) -> None:
+    """Take these exams out of the note; the caller holds the dataset's lock."""
+    if not _path(workspace, name).is_file():
+        return
+    found = note(workspace, name)
+    left = found._replace(
+        files={stamp: known for stamp, known in found.files.items() if known.exam not in exams},
+        states={exam: state for exam, state in found.states.items() if exam not in exams},
+        places={place: exam for place, exam in found.places.items() if exam not in exams},
+    )
+    if left != found:
+        record(workspace, name, left)
 
 
 def _path(workspace: Workspace, name: str) -> Path:

@@ -16,6 +16,7 @@ from keyslice.config import FolderDataset, Limits, MedMNISTDataset, PhantomDatas
 from keyslice.config.datasets import Dataset
 from keyslice.errors import UserError
 from keyslice.exams import (
+    barred,
     fingerprint,
     folder,
     history,
@@ -50,8 +51,8 @@ OWN = re.compile(
 class IngestReport:
     """What became of every file that the source holds.
 
-    found = accepted + present + duplicates + waiting + left_out + quarantined + arriving + skipped,
-    all of them files. An exam may be of many; `exams` and what follows it counts exams.
+    found = accepted + present + duplicates + waiting + left_out + quarantined + arriving + barred +
+    skipped, all of them files. An exam may be of many; `exams` and what follows it counts exams.
 
     Args:
         dataset: its name.
@@ -63,6 +64,7 @@ class IngestReport:
         left_out: of exams of a class with too few patients; they wait, too.
         quarantined: refused.
         arriving: still being written.
+        barred: of patients who have withdrawn, or of exams that were erased for them.
         skipped: no exams.
         exams: in the dataset now.
         across_splits: duplicates that another official split has.
@@ -73,6 +75,7 @@ class IngestReport:
         manifest_sha256: of the manifest.
         refused: the quarantine list as it stands.
         waits: name and reason of what waits.
+        shut: names of what is barred.
     """
 
     dataset: str
@@ -84,6 +87,7 @@ class IngestReport:
     left_out: int
     quarantined: int
     arriving: int
+    barred: int
     skipped: int
     exams: int
     across_splits: int
@@ -94,6 +98,7 @@ class IngestReport:
     manifest_sha256: str
     refused: tuple[Refusal, ...]
     waits: tuple[tuple[str, str], ...]
+    shut: tuple[str, ...] = ()
 
 
 def ingest(
@@ -127,11 +132,16 @@ def ingest(
         key = _key(workspace, dataset)
         identity = _identity(workspace, name, dataset, key)
         _check_home(workspace, name)
-        before = _rows(workspace, name)
+        ban = barred.read(workspace, name)
+        here = _rows(workspace, name)
+        # An older version from elsewhere may still hold theirs: it goes on without them.
+        before = {exam: row for exam, row in here.items() if not ban.bars(row)}
         settled = history.settled(workspace, name, before.values())
         source = fingerprint.of_source(workspace, name, dataset)
         note = fingerprint.note(workspace, name)
         offered = _offered(workspace, name, dataset, key, note, workers)
+        if ban.patients:
+            offered.bar(lambda patient: pseudonym(key, *patient) in ban.patients)
         path = workspace.quarantine(name)
         stored = Stored(workspace.exams(name), before, note.states)
         dates = dataset.dates if isinstance(dataset, FolderDataset) else "full"
@@ -141,7 +151,7 @@ def ingest(
             for listing in offered.listings
             if not retry and listing.stamp in note.faults and listing.name in reasons
         }
-        intake = Intake(stored, key, dates, before, note.files, faults, note.places)
+        intake = Intake(stored, key, dates, before, note.files, faults, note.places, ban.exams)
         try:
             intake.take(offered.listings, workspace.exams(name), workers, progress)
             kept = _account_unlisted(offered, intake, before, note)
@@ -157,9 +167,9 @@ def ingest(
             stored.flush()
             manifest.write(manifest.frame([*rows.values()]), workspace.manifest(name), identity)
         except UserError:
-            _sweep(workspace, name, before)
+            sweep(workspace, name, here)
             raise
-        _sweep(workspace, name, rows)
+        sweep(workspace, name, rows)
         found_now = fingerprint.of_dataset(workspace, name, source)
         make_version()
         states = {exam: stored.states[exam] for exam in rows}
@@ -181,9 +191,10 @@ def ingest(
         new = [claimed[exam] for exam in rows.keys() - before.keys()]
         old = [claimed[exam] for exam in rows.keys() & before.keys() & claimed.keys()]
         rare = [claimed[exam] for exam in claimed.keys() - rows.keys()]
-        double = listed - now_refused - set(claimed.values()) - set(intake.arriving)
+        double = listed - now_refused - {*claimed.values(), *intake.arriving, *intake.barred}
         arriving = [*offered.arriving, *intake.arriving]
-        parts = [new, [*old, *kept], double, offered.waiting, rare, now_refused, arriving]
+        shut = [*offered.barred, *intake.barred]
+        parts = [new, [*old, *kept], double, offered.waiting, rare, now_refused, arriving, shut]
         counts = [offered.files(part) for part in (*parts, offered.skipped)]
         return IngestReport(
             name,
@@ -194,17 +205,21 @@ def ingest(
             relabelled=sum(
                 rows[exam]["label"] != before[exam]["label"] for exam in rows.keys() & before.keys()
             ),
-            removed=len(before.keys() - rows.keys()),
+            removed=len(here.keys() - rows.keys()),
             unused_lines=offered.unused_lines,
             batch=batch,
             manifest_sha256=manifest.version_hash(workspace.manifest(name)),
             refused=tuple(refused),
             waits=tuple(sorted(offered.waiting.items())),
+            shut=tuple(sorted(shut)),
         )
 
 
 def _names(offered: Offer) -> set[str]:
-    """Of all that was found and may be an exam."""
+    """Of all that was found and may be an exam.
+
+    Without the barred: a conflict that one of them is part of is not settled by its silence.
+    """
     listed = {listing.name for listing in offered.listings}
     others = (offered.refused, offered.waiting, offered.unlisted.values(), offered.arriving)
     return listed.union(*others)
@@ -337,7 +352,7 @@ def _number_batch(rows: Mapping[str, Row], before: Mapping[str, Row]) -> str | N
     return f"{last + 1:04d}" if new else None
 
 
-def _sweep(workspace: Workspace, name: str, rows: Iterable[str]) -> None:
+def sweep(workspace: Workspace, name: str, rows: Iterable[str]) -> None:
     """Remove stored exams that are not of these rows, and what a kill left half-written."""
     home = workspace.exams(name)
     if not home.is_dir():

@@ -1,6 +1,6 @@
 """From listings to manifest rows: the same pixels are one exam, under one patient and one label."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -34,6 +34,7 @@ class Intake:
         known: by stamp, files that need not be read again.
         faults: by stamp, why files could not be read; they are not tried again.
         places: exams that were taken in, by the place of their files.
+        shut: ids of exams that were erased; they are not taken in, whoever they are listed under.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Intake:
         known: Mapping[str, KnownFile],
         faults: Mapping[str, str],
         places: Mapping[str, str],
+        shut: Collection[str] = (),
     ) -> None:
         self.refused: list[Refusal] = []
         self.files: dict[str, KnownFile] = {}
@@ -54,9 +56,12 @@ class Intake:
         self.places: dict[str, str] = {}
         """Exams taken in, by place."""
         self.arriving: list[str] = []
+        self.barred: list[str] = []
+        """Names of those that hold an exam which was erased."""
         self.across_splits = 0
         self._stored, self._key, self._dates, self._before = stored, key, dates, before
         self._known, self._faults, self._places = known, faults, places
+        self._shut = shut
         self._today = datetime.now(UTC).date().isoformat()
         self._read: dict[str, Row] = {}
         self._claims: dict[str, list[tuple[Listing, str]]] = {}
@@ -106,13 +111,18 @@ class Intake:
     def _whole(self, listing: Listing) -> bool:
         """Whether a listing's exam is known and stored."""
         file = self._known.get(listing.stamp)
-        return file is not None and file.exam in self._before and self._stored.whole(file.exam)
+        if file is None or file.exam in self._shut:
+            return file is not None
+        return file.exam in self._before and self._stored.whole(file.exam)
 
     def _arrived(self, listing: Listing, result: Taken | Fault | str) -> None:
         """Take what a worker gave."""
         if isinstance(result, str):
             result = Fault(result, lasting=False)
-        if isinstance(result, Taken):
+        if isinstance(result, Taken) and result.exam in self._shut:
+            result.part.unlink()
+            self._claim(listing, KnownFile(result.exam, result.reversed))
+        elif isinstance(result, Taken):
             sha256 = self._stored.put(result.exam, result.part, result.row["sha256"])
             self._read[result.exam] = result.row | {"sha256": sha256}
             self._claim(listing, KnownFile(result.exam, result.reversed))
@@ -127,6 +137,10 @@ class Intake:
         self.refuse(listing.name, reason, "unreadable")
 
     def _claim(self, listing: Listing, file: KnownFile) -> None:
+        if file.exam in self._shut:
+            self.files[listing.stamp] = file  # noted, so that it is not read every time
+            self.barred.append(listing.name)
+            return
         frames = (self._read.get(file.exam) or self._before[file.exam])["frames"]
         if listing.informative and listing.informative[-1] >= frames:
             reason = f"frame {listing.informative[-1]} is listed as informative, of {frames} from 0"

@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def find(workspace: Workspace, datasets: Iterable[str], beginning: str) -> Known:
+def find(workspace: Workspace, datasets: Sequence[str], beginning: str) -> Known:
     """The one exam whose id begins so; where several datasets have it, of the first.
 
     Raises:
@@ -44,6 +44,7 @@ def find(workspace: Workspace, datasets: Iterable[str], beginning: str) -> Known
             rows = manifest.rows(table[table["exam_id"].str.startswith(beginning)])
             found = {exam: Known(dataset, row) for exam, row in rows.items()} | found
     if not found:
+        _check_erased(workspace, datasets, beginning)
         raise UserError(
             f"no ingested exam has an id that begins with {beginning}",
             rule="an exam's id is the name of its file in data/exams/DATASET",
@@ -70,6 +71,7 @@ def load(workspace: Workspace, known: Known) -> Exam:
     try:
         return container.load(exam_path(workspace.exams(known.dataset), exam))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        _check_erased(workspace, [known.dataset], exam)
         fault = "is not there" if isinstance(error, FileNotFoundError) else "cannot be read"
         raise UserError(
             f"exam {exam} {fault}",
@@ -77,3 +79,15 @@ def load(workspace: Workspace, known: Known) -> Exam:
             rule="the manifest names every exam that is stored",
             remedy=f"dvc checkout --force data/exams/{known.dataset}.dvc",
         ) from None
+
+
+def _check_erased(workspace: Workspace, datasets: Sequence[str], beginning: str) -> None:
+    """Raises UserError: of an exam whose id begins so there is a tombstone."""
+    for dataset in datasets:
+        for path in workspace.exams(dataset).glob(f"{beginning}*.zip"):
+            if container.is_tombstone(path):
+                raise UserError(
+                    f"exam {path.stem} was erased: its patient has withdrawn",
+                    where=f"data/exams/{dataset}",
+                    rule="nothing of it is kept",
+                )

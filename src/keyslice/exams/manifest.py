@@ -12,6 +12,7 @@ import pandas as pd
 import pandera.errors
 import pandera.pandas as pa
 import pyarrow
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from keyslice import files
@@ -176,6 +177,13 @@ def read_splits(path: Path) -> dict[str, str]:
         table = pq.read_table(path, columns=["exam_id", "patient", "split"])
         rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
         return {group(exam, patient): split for exam, patient, split in rows}
+
+
+def read_split(path: Path, split: str) -> set[str]:
+    """Ids of the exams of one split."""
+    with _reading(path):
+        table = pq.read_table(path, columns=["exam_id", "split"])
+        return set(table.filter(pc.field("split") == split)["exam_id"].to_pylist())
 
 
 def read_patients(path: Path) -> list[str]:

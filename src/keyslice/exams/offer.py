@@ -30,6 +30,7 @@ class Offer:
         arriving: names of files that are still being written.
         counts: of files, by the names above where it is not one.
         headers: of DICOM files; see `Discovery`.
+        barred: names of those of patients who have withdrawn; see `bar`.
         unused_lines: of the table, that name nothing that was found.
     """
 
@@ -42,11 +43,21 @@ class Offer:
     arriving: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     headers: dict[str, Header] = field(default_factory=dict)
+    barred: list[str] = field(default_factory=list)
     unused_lines: int = 0
 
     def files(self, names: Iterable[str]) -> int:
         """How many files these are."""
         return sum(self.counts.get(name, 1) for name in names)
+
+    def bar(self, has_withdrawn: Callable[[tuple[str, str]], bool]) -> None:
+        """Take out the listings of patients, (issuer, id), who have withdrawn: none is read."""
+        listings, self.listings = self.listings, []
+        for listing in listings:
+            if listing.patient is not None and has_withdrawn(listing.patient):
+                self.barred.append(listing.name)
+            else:
+                self.listings.append(listing)
 
 
 def of_folder(

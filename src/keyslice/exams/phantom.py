@@ -70,9 +70,14 @@ def write(folder: Path, dataset: PhantomDataset, name: str) -> FolderDataset:
         source="folder",
         classes=dataset.classes,
         identifiers="public",
-        issuer=f"phantom {dataset.kind} {dataset.seed}",
+        issuer=issuer_of(dataset),
         settle=0.0,  # nobody else writes there
     )
+
+
+def issuer_of(dataset: PhantomDataset) -> str:
+    """Who gives out the ids of phantom patients: another seed's are other patients."""
+    return f"phantom {dataset.kind} {dataset.seed}"
 
 
 def _rows(labels: Path) -> dict[tuple[str, ...], str]:

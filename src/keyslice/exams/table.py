@@ -113,6 +113,18 @@ class LabelTable:
         for name in names:
             self._used.update(self._lines.get(_path(name), ()))
 
+    def named(self, theirs: Callable[[tuple[str, str]], bool]) -> list[tuple[int, str]]:
+        """The lines of patients, (issuer, id), that are sought: their number, and what they name.
+
+        Those are files as in the table, or UIDs of series.
+        """
+        return [
+            (line, self._cell(row, "file") or self._cell(row, "series"))
+            for line, row in self._rows.items()
+            if (patient := self._cell(row, "patient_id"))
+            and theirs((self._cell(row, "issuer") or self.dataset.issuer, patient))
+        ]
+
     def entry(self, keys: Iterable[str]) -> Entry | None:
         """What the lines say that name an exam by one of `keys`; None where there is none.
 

@@ -182,6 +182,8 @@ def _load(folder: Path, exam_id: str, sha256: str) -> np.ndarray:
         if hashlib.sha256(content).hexdigest() == sha256:
             return container.load(io.BytesIO(content)).frames
         fault = "is not the exam that was ingested"
+        if content == container.TOMBSTONE:
+            fault = "was erased, because its patient has withdrawn"
     except FileNotFoundError:
         fault = "is not there"
     raise UserError(

@@ -1,0 +1,50 @@
+"""Before and after a command that the ledger is told of: what a kill left undone, and heads."""
+
+from rich.text import Text
+
+from keyslice.config import Params, Workspace
+from keyslice.console.output import err, say
+from keyslice.errors import RunError, UserError
+from keyslice.provenance import heads, ledger, signing, withdrawn
+
+
+def resume(workspace: Workspace) -> None:
+    """Complete withdrawals that were begun; says so. Costs nothing where there are none.
+
+    A key that cannot sign is found now, not when the work is done.
+
+    Raises:
+        UserError: the key cannot sign.
+        UserError, RunError: as `keyslice.provenance.withdrawal.withdraw`.
+    """
+    if (key := signing.key(workspace)) is not None:
+        signing.sign(key, "", signing.HEAD)
+    if not withdrawn.notes(workspace):
+        return
+    from keyslice.provenance import withdrawal
+
+    for done in withdrawal.resume(workspace):
+        names = ", ".join(part.dataset for part in done.plan.parts)
+        say(err, Text(f"completed a withdrawal from {names} that had been cut off"))
+    mark(workspace)
+
+
+def mark(workspace: Workspace) -> None:
+    """Mark in MLflow the versions that learned from who has withdrawn."""
+    from keyslice.registry import client, marks
+
+    found = ledger.read(workspace)
+    if (affected := withdrawn.models_affected(found)) and client.exists(workspace):
+        connected = client.connect(workspace)
+        for model, version in affected:
+            marks.put(connected, found, model, version)
+
+
+def push(workspace: Workspace, params: Params) -> None:
+    """Push the ledger's heads and run commits to the remote that is set; says where it cannot."""
+    if params.ledger.remote is None:
+        return
+    try:
+        heads.push(workspace, params.ledger.remote)
+    except (RunError, UserError) as error:
+        say(err, Text(f"the ledger's heads were not pushed: {error}; the next command tries again"))
