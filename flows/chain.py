@@ -43,7 +43,7 @@ class RetrainFailed(RunError):  # noqa: N818 - named for what happened
 
 @flow(name="retrain", persist_result=False)
 def retrain(root: str, datasets: list[str]) -> list[Retrained]:
-    """Ingest, prepare, train, evaluate, compare, record and register, dataset after dataset.
+    """Ingest, prepare, train, evaluate, compare, register and gate, dataset after dataset.
 
     Args:
         root: the workspace's folder.
@@ -100,10 +100,12 @@ def _chain(root: str, dataset: str) -> Retrained:
             tasks.latency(root, dataset)
         run_id = tasks.record(root, dataset, parent)
     number = tasks.register(root, dataset, run_id)
+    gated = tasks.gate(root, dataset, number)
     comparison = (workspace.comparison(dataset) / "comparison.md").read_text(encoding="utf-8")
     create_markdown_artifact(
         f"{comparison}\nIngested: {taken.account or 'nothing new'}.\n"
-        f"\nDrift: {drift or 'no earlier model to compare with'}.\n",
+        f"\nDrift: {drift or 'no earlier model to compare with'}.\n"
+        f"\nGate: {gated or 'version is the champion already'}.\n",
         key=f"comparison-{dataset.replace('_', '-')}",
         description=f"{dataset}, dataset version {taken.version}, model version {number}",
     )

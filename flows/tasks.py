@@ -29,6 +29,7 @@ COUNTED = {
     "arriving": "still arriving",
     "relabelled": "relabelled",
     "removed": "removed",
+    "barred": "of patients who have withdrawn",
 }
 """Of an ingestion's report: what a person has to know who was not there."""
 
@@ -141,12 +142,18 @@ def far(line: str) -> str:
 
 @task(task_run_name="begin {dataset}", tags=["mlflow"], **_RETRIES)
 def begin(root: str, dataset: str, *, current: bool) -> str:
-    """The retraining's run; where results are `current`, the one that they may have already."""
+    """The retraining's run; where results are `current`, the one that they may have already.
+
+    What its candidate will be judged by is fixed in the ledger before anything is trained.
+    """
+    from keyslice.registry import chronicle
     from keyslice.registry.mirror import Mirror
 
     workspace, params = opened(root)
     lock_hash = versioning.lock_hash(workspace, dataset, params.variants) if current else None
-    return Mirror(workspace, dataset).begin(lock_hash)
+    run = Mirror(workspace, dataset).begin(lock_hash)
+    chronicle.run_started(workspace, params, dataset, run)
+    return run
 
 
 @task(task_run_name="drift of {dataset}", tags=["mlflow"], **_RETRIES)
@@ -222,6 +229,32 @@ def register(root: str, dataset: str, parent: str) -> int:
         number = int(publish.enter(*opened(root), dataset, parent).version)
         shown.outcome = f"version {number}"
         return number
+
+
+@task(task_run_name="gate of {dataset}", tags=["gate"], **_RETRIES)
+def gate(root: str, dataset: str, version: int) -> str:
+    """Hold the version against the champion; how that went, in a sentence.
+
+    Empty: the version is the champion already.
+    """
+    from keyslice.provenance import ledger, standing
+    from keyslice.registry import gate
+
+    workspace, params = opened(root)
+    with step(f"gate of {dataset}") as shown:
+        if standing.champion(ledger.read(workspace), dataset) == version:
+            shown.outcome = "is the champion"
+            return ""
+        event = gate.run(workspace, params, dataset, version)
+        shown.outcome = event.payload["outcome"]
+        blocking = [one["name"] for one in event.payload["criteria"] if one["blocks"]]
+        if blocking:
+            shown.detail = f"blocked by {', '.join(blocking)}"
+        elif standing.champion(ledger.read(workspace), dataset) == version:
+            shown.detail = f"version {version} is the champion"
+        else:
+            shown.detail = "waits for approval"
+        return f"{shown.outcome}; {shown.detail}"
 
 
 @task(task_run_name="abandon {dataset}", tags=["mlflow"], **_RETRIES)

@@ -252,6 +252,40 @@ def test_more_exams_extend_the_dataset_and_are_seen_as_news(workspace, tmp_path)
     assert "out of date" in due
 
 
+def test_a_model_that_passed_the_floors_is_approved_and_all_behind_it_is_sound(workspace):
+    approved = _keyslice(workspace, "approve", "scans", "1", "--reason", "the first", "--json")
+    assert json.loads(approved.stdout)["champion"] == 1, approved.stderr
+    told = json.loads(_keyslice(workspace, "verify", "scans@champion", "--json").stdout)
+    assert told["sound"]
+    assert {item["state"] for item in told["items"]} == {"sound"}
+    shard = next((workspace / "data" / "prepared" / "scans").rglob("*.npy"))
+    content, state = shard.read_bytes(), shard.stat()
+    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(shard, ns=(state.st_atime_ns, state.st_mtime_ns))
+    done = _keyslice(workspace, "verify", "scans", "--json")
+    shard.write_bytes(content)
+    os.utime(shard, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert done.returncode == 1
+    faults = [one for one in json.loads(done.stdout)["items"] if one["state"] != "sound"]
+    assert [Path(one["what"]).name for one in faults] == [shard.name]
+
+
+def test_a_patient_is_found_in_every_model_made_from_them_and_whether_one_was_champion(workspace):
+    told = _keyslice(workspace, "lineage", "--patient", "MRN-00003")
+    assert "model versions made from it: 1" in told.stdout
+    assert re.search(r"version 1 .* now +promotion", told.stdout)
+
+
+@pytest.mark.skipif("KEYSLICE_CHAOS" not in os.environ, reason="trains anew: make chaos")
+def test_a_version_is_rebuilt_bit_for_bit_and_a_training_really_ran(workspace):
+    done = _keyslice(workspace, "reproduce", "scans", "1", "--json")
+    told = json.loads(done.stdout)
+    assert told["outcome"] == "identical", told
+    assert told["epochs"] == PARAMS["train"]["epochs"]
+    left = _run(workspace, ["git", "worktree", "list"]).stdout.splitlines()
+    assert len(left) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -270,3 +304,40 @@ def test_a_mistake_is_one_line_and_exit_code_2(workspace, arguments, said):
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ")
     assert said in done.stderr
+
+
+def test_another_candidate_is_held_against_the_champion_through_the_gate(workspace):
+    """Last: the workspace moves on. Only stage compare runs anew, and puts `full` forward."""
+    if not json.loads(_keyslice(workspace, "champion", "scans", "--json").stdout):
+        _keyslice(workspace, "approve", "scans", "1", "--reason", "the first")
+    params = PARAMS | {"compare": PARAMS["compare"] | {"candidates": ["full"]}}
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    done = _keyslice(workspace, "retrain", "scans", "--json")
+    assert json.loads(done.stdout)["scans"]["model_version"] == 2, done.stderr
+    found = [json.loads(line) for line in (workspace / "state/ledger/events.jsonl").open()]
+    [first, gate] = [e["payload"] for e in found if e["action"] == "gate.evaluated"]
+    assert (first["champion"], first["look"]) == (None, 0)
+    assert (gate["champion"], gate["anchor"], gate["look"]) == (1, 1, 1)
+    outcomes = {one["name"]: one["outcome"] for one in gate["criteria"]}
+    # Its training is older than this run, and so is the plan.
+    assert [outcomes[name] for name in ("plan", "package", "leakage")] == ["holds"] * 3
+    # Six test exams show nothing about a margin of 0.05; and it costs twice as much.
+    blocking = {one["name"] for one in gate["criteria"] if one["blocks"]}
+    assert blocking >= {"AUC against the champion", "cost per exam against the champion"}
+    assert gate["power"] < 0.8
+    assert "Low power" in " ".join(gate["warnings"])
+    refused = _keyslice(workspace, "approve", "scans", "2", "--reason", "fine")
+    assert refused.returncode == 2
+    assert "the gate failed" in refused.stderr
+    again = _keyslice(workspace, "gate", "scans", "--json")
+    assert again.returncode == 1
+    assert json.loads(again.stdout)["look"] == 1  # the same question is no other look
+    forced = _keyslice(workspace, "approve", "scans", "2", "--reason", "seen", "--override")
+    assert forced.returncode == 0, forced.stderr
+    back = _keyslice(workspace, "rollback", "scans", "--reason", "too slow")
+    assert "version 1 again" in back.stdout
+    told = json.loads(_keyslice(workspace, "champion", "scans", "--json").stdout)
+    assert [one["version"] for one in told] == [1, 2, 1]
+    difference = _keyslice(workspace, "lineage", "scans/2", "--against", "1").stdout
+    assert "the same dataset version" in difference
+    assert "das → full" in difference

@@ -68,6 +68,19 @@ def _workspace() -> "tuple[Workspace, Params]":
     return workspace, load(workspace.params)
 
 
+def _settled() -> "tuple[Workspace, Params]":
+    """The workspace for a command that changes something, which the ledger is told of.
+
+    First a withdrawal that was cut off is completed; at the end the ledger's heads are pushed.
+    """
+    from keyslice.console import settling
+
+    workspace, params = _workspace()
+    settling.resume(workspace)
+    click.get_current_context().call_on_close(lambda: settling.push(workspace, params))
+    return workspace, params
+
+
 @main.command()
 def demo() -> None:
     """See the whole chain run on synthetic exams.
@@ -91,7 +104,7 @@ def ingest(dataset: str, as_json: bool) -> None:
     """
     from keyslice.console import ingestion
 
-    ingestion.run(*_workspace(), dataset, as_json=as_json)
+    ingestion.run(*_settled(), dataset, as_json=as_json)
 
 
 @main.command()
@@ -146,7 +159,7 @@ def retrain(
     """
     from keyslice.console import retraining
 
-    workspace, params = _workspace()
+    workspace, params = _settled()
     retraining.run(
         workspace,
         params,
@@ -169,7 +182,196 @@ def register(datasets: Sequence[str], as_json: bool) -> None:
     """
     from keyslice.console import registration
 
-    registration.run(*_workspace(), tuple(datasets), as_json=as_json)
+    registration.run(*_settled(), tuple(datasets), as_json=as_json)
+
+
+reason_option = click.option(
+    "--reason", required=True, metavar="TEXT", help="Why; stays in the ledger."
+)
+
+
+@main.command()
+@click.argument("dataset")
+@json_option
+def plan(dataset: str, as_json: bool) -> None:
+    """Fix in the ledger what candidates will be judged by.
+
+    `retrain` does so before it trains. Before `dvc repro`, do it here: a version passes the gate by
+    the plan alone that was fixed before it was trained.
+    """
+    from keyslice.console import promotion
+
+    promotion.plan(*_settled(), dataset, as_json=as_json)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("version", required=False, type=int)
+@json_option
+def gate(model: str, version: int | None, as_json: bool) -> None:
+    """Hold a version against the champion.
+
+    Both predict today's test exams of MODEL's dataset through their packages; VERSION (default: the
+    challenger) passes if it is shown to be no worse than the margins of `promote` in params.yaml
+    allow. Exit code 1 where it does not pass.
+    """
+    from keyslice.console import promotion
+
+    if not promotion.gate(*_settled(), model, version, as_json=as_json):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("version", type=int)
+@reason_option
+@click.option("--override", is_flag=True, help="Although the gate failed; stays visible for ever.")
+@json_option
+def approve(model: str, version: int, reason: str, override: bool, as_json: bool) -> None:
+    """Make a version that passed the gate the champion."""
+    from keyslice.console import promotion
+
+    promotion.decide(
+        *_settled(), model, version, "approved", reason, override=override, as_json=as_json
+    )
+
+
+@main.command()
+@click.argument("model")
+@click.argument("version", type=int)
+@reason_option
+@json_option
+def reject(model: str, version: int, reason: str, as_json: bool) -> None:
+    """Decide against a version; the champion stays."""
+    from keyslice.console import promotion
+
+    promotion.decide(*_settled(), model, version, "rejected", reason, as_json=as_json)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--to", type=int, metavar="V", help="That version.  [default: the one before]")
+@reason_option
+@json_option
+def rollback(model: str, to: int | None, reason: str, as_json: bool) -> None:
+    """Make an earlier champion the champion again."""
+    from keyslice.console import promotion
+
+    promotion.rollback(*_settled(), model, to, reason, as_json=as_json)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--at", metavar="TIME", help="Who was it then: 2026-05-01, or with a time (UTC).")
+@click.option(
+    "--restore",
+    metavar="REASON",
+    help="Put MLflow's alias back to where the ledger says, should someone have moved it.",
+)
+@json_option
+def champion(model: str, at: str | None, restore: str | None, as_json: bool) -> None:
+    """Show who is, and was, champion."""
+    from keyslice.console import promotion
+
+    workspace, _ = _settled() if restore else _workspace()
+    promotion.champion(workspace, model, at=at, restore=restore, as_json=as_json)
+
+
+@main.command()
+@click.argument("model", metavar="MODEL[@ALIAS|/VERSION]")
+@json_option
+def verify(model: str, as_json: bool) -> None:
+    """Recompute every hash that a version's provenance claims.
+
+    Reads the bytes of the exams, of all that was made from them, of the package, the run's commit,
+    MLflow's tags and aliases, and the ledger. Exit code 1 where anything is not as it was.
+    """
+    from keyslice.console import verifying
+
+    if not verifying.run(*_workspace(), model, as_json=as_json):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("model", metavar="MODEL[@ALIAS|/VERSION]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Page to write, and FILE.json beside it.  [default: in state/audits]",
+)
+@click.option(
+    "--no-verify",
+    "verify",
+    flag_value=False,
+    default=True,
+    type=bool,
+    help="Leave the verification out; the page says so.",
+)
+@json_option
+def audit(model: str, output: Path | None, verify: bool, as_json: bool) -> None:
+    """Write all that is known of a version as one page.
+
+    Identity, data, training, evaluation, gate, decisions, history, drift and verification, mapped
+    to the EU AI Act, FDA's change control plan, CLAIM and TRIPOD+AI. One self-contained HTML file,
+    and its JSON.
+    """
+    from keyslice.console import auditing
+
+    auditing.run(*_workspace(), model, output=output, verify=verify, as_json=as_json)
+
+
+@main.command()
+@click.option("--patient", metavar="ID", help="Their real id; needs the key.")
+@click.option("--pseudonym", "known_as", metavar="P", help="Their pseudonym instead.")
+@click.option("--issuer", metavar="NAME", help="Who gave the id out.  [default: the dataset's]")
+@click.option("--dataset", metavar="NAME", help="From this one alone.  [default: all]")
+@reason_option
+@click.option("--bar-unknown", is_flag=True, help="Bar them also where nothing of theirs is there.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be touched.")
+@json_option
+def withdraw(**options: Any) -> None:
+    """Erase a patient from all versions, and bar them.
+
+    Shows first what is touched, and asks. No later ingestion takes an exam of theirs. Exams and all
+    that was made from them are erased in the workspace, in DVC's cache and in its remotes; what is
+    left of old versions stays restorable.
+    """
+    from keyslice.console import withdrawing
+
+    withdrawing.run(*_settled(), **options)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("version", type=int)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    default=0.02,
+    show_default=True,
+    help="Of a probability, where weights are not equal bit for bit.",
+)
+@click.option(
+    "--present",
+    is_flag=True,
+    help="With the libraries that are installed, though they are not the run's.",
+)
+@json_option
+def reproduce(model: str, version: int, tolerance: float, present: bool, as_json: bool) -> None:
+    """Rebuild a version from its commit, data and seed, and compare.
+
+    Trains anew, in a checkout of the run's commit with the run's libraries. Exit code 1 where what
+    comes out is neither the same nor within the tolerance.
+    """
+    from keyslice.console import reproducing
+
+    workspace, _ = _settled()
+    if not reproducing.run(
+        workspace, model, version, tolerance=tolerance, present=present, as_json=as_json
+    ):
+        sys.exit(1)
 
 
 @main.command()
@@ -211,12 +413,10 @@ def drift(dataset: str, against: str | None, as_json: bool) -> None:
 @click.option(
     "--version",
     metavar="V",
-    default="@challenger",
-    show_default=True,
-    help="Its version: a number or an @alias.",
+    help="Its version: a number or an @alias.  [default: @champion, else @challenger]",
 )
 @json_option
-def predict(files: Sequence[Path], name: str | None, version: str, as_json: bool) -> None:
+def predict(files: Sequence[Path], name: str | None, version: str | None, as_json: bool) -> None:
     """Give class probabilities of exams, and the slices looked at.
 
     Each FILE is one exam, in a format that ingest reads.
@@ -238,9 +438,7 @@ def predict(files: Sequence[Path], name: str | None, version: str, as_json: bool
 @click.option(
     "--version",
     metavar="V",
-    default="@challenger",
-    show_default=True,
-    help="Its version: a number or an @alias.",
+    help="Its version: a number or an @alias.  [default: @champion, else @challenger]",
 )
 @click.option(
     "--output",
@@ -251,7 +449,12 @@ def predict(files: Sequence[Path], name: str | None, version: str, as_json: bool
 @click.option("--force", is_flag=True, help="Replace a picture that is there.")
 @json_option
 def show(
-    exam: str, name: str | None, version: str, output: Path | None, force: bool, as_json: bool
+    exam: str,
+    name: str | None,
+    version: str | None,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Draw an exam, with the slices that a model looked at marked.
 
@@ -292,6 +495,96 @@ def experiment(datasets: Sequence[str], parallel: int | None, output: Path | Non
     workspace, params = _workspace()
     page = output or workspace.root / "docs" / "results.md"
     experiments.run(workspace, params, tuple(datasets), page, parallel=parallel)
+
+
+@main.command()
+@click.argument("what", required=False)
+@click.argument("version", required=False)
+@click.option("--against", metavar="V", help="Tell the difference from that version of the model.")
+@click.option("--patient", metavar="ID", help="A real id; needs the key.")
+@click.option("--issuer", metavar="NAME", help="Who gave the id out.  [default: the dataset's]")
+@click.option("--pseudonym", metavar="P", help="Of a patient, or its first digits.")
+@click.option("--exams", "list_exams", is_flag=True, help="List exams' ids and pseudonyms, too.")
+@json_option
+def lineage(
+    what: str | None,
+    version: str | None,
+    against: str | None,
+    patient: str | None,
+    issuer: str | None,
+    pseudonym: str | None,
+    list_exams: bool,
+    as_json: bool,
+) -> None:
+    """Tell what came from what, from any end.
+
+    WHAT is a model (its history), MODEL/3 or MODEL@champion (its data, code, gate, decisions), a
+    dataset's version or an exam's id, or the first digits of either. Of a patient or an exam:
+    which models were made from it, and was any of them ever champion.
+    """
+    from keyslice.config import Workspace
+    from keyslice.console import lineage
+
+    lineage.run(
+        Workspace.find(),
+        what,
+        version,
+        against=against,
+        patient=patient,
+        issuer=issuer,
+        pseudonym=pseudonym,
+        list_exams=list_exams,
+        as_json=as_json,
+    )
+
+
+@main.group(cls=Group)
+def ledger() -> None:
+    """Show, check and export the record of all that happened."""
+
+
+@ledger.command("show")
+@click.argument("about", required=False)
+@click.option("--last", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@json_option
+def ledger_show(about: str | None, last: int, as_json: bool) -> None:
+    """List events, of all or of a model, a dataset, or MODEL/VERSION."""
+    from keyslice.console import ledger
+
+    workspace, _ = _workspace()
+    ledger.show(workspace, about, last, as_json=as_json)
+
+
+@ledger.command("verify")
+@json_option
+def ledger_verify(as_json: bool) -> None:
+    """Find what was changed, removed, reordered or cut off.
+
+    Names the first bad event, and says what can be proved and what cannot. Exit code 1 where the
+    ledger is not the one that was written.
+    """
+    from keyslice.console import ledger
+
+    if not ledger.verify(*_workspace(), as_json=as_json):
+        sys.exit(1)
+
+
+@ledger.command("export")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "provn", "jsonld"]),
+    default="json",
+    show_default=True,
+    help="PROV-JSON, PROV-N or PROV-JSONLD.",
+)
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE")
+def ledger_export(form: str, output: Path | None) -> None:
+    """Write the ledger as W3C PROV, to FILE or to standard output."""
+    from keyslice.console import ledger
+
+    workspace, _ = _workspace()
+    ledger.export(workspace, form, output)
 
 
 @main.group(cls=Group)

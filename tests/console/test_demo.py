@@ -18,7 +18,7 @@ def test_what_is_proposed_after_the_demo_can_be_typed(tmp_path: Path, capsys) ->
     lines = [line.strip() for line in told.replace("\\\n", "").splitlines()]
     assert max(map(len, told.splitlines())) <= 80
     proposed = [command for before, command in pairwise(lines) if before.startswith("#")]
-    assert len(proposed) == 5
+    assert len(proposed) == 7
     assert "keyslice predict --model phantom_volumes data/inbox/phantom_volumes/a.nii" in proposed
     for command in proposed:
         program, name, *arguments = command.split()

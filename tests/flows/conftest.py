@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
@@ -24,7 +25,10 @@ def prefect() -> Iterator[None]:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A git and DVC workspace with one exam, not ingested yet; ingestion only records it."""
+    """A git and DVC workspace with one exam, not ingested yet; ingestion only records it.
+
+    Its exam is a text, which no model can be judged on: test_end_to_end.py has real ones.
+    """
     root = tmp_path / "workspace"
     shutil.copytree(TEMPLATE, root)
     (root / "ignored").rename(root / ".gitignore")
@@ -37,10 +41,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     workspace.state.mkdir()
     monkeypatch.setattr("keyslice.ingest.ingest_dataset", _ingest)
     monkeypatch.setattr("flows.tasks.LATENCY", ("true",))
+    monkeypatch.setattr("keyslice.registry.gate.run", lambda *_: PASSED)
     return workspace
 
 
+PASSED = SimpleNamespace(payload={"outcome": "passed", "approval": "required", "criteria": []})
+
 REPORT = IngestReport(
+    barred=0,
     dataset="tiny",
     found=5,
     accepted=1,

@@ -10,9 +10,9 @@ from keyslice.cli import main
 from keyslice.config import Workspace
 from keyslice.errors import UserError
 from keyslice.exams import manifest
+from keyslice.provenance.installation import installation
 from keyslice.registry import drift, tags
 from keyslice.registry.client import connect
-from keyslice.registry.installation import installation
 from keyslice.registry.mirror import Mirror
 
 OLD, OLDER = "0ld.dir", "0lder.dir"

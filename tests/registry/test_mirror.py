@@ -8,8 +8,8 @@ import yaml
 from keyslice import files, versioning
 from keyslice.config import Workspace
 from keyslice.errors import UserError
+from keyslice.provenance.installation import installation
 from keyslice.registry import curves, tags, timings
-from keyslice.registry.installation import installation
 from keyslice.registry.mirror import Mirror
 
 VARIANTS = ("full", "uniform", "das")

@@ -41,6 +41,8 @@ def show_next(workspace: Workspace) -> None:
         lines[command] = "one exam, and the slices it took"
     lines |= {
         "keyslice status": "datasets, what runs, models",
+        f"keyslice approve {DATASET} 1 --reason demo": "the candidate as champion",
+        f"keyslice audit {DATASET}": "one page for an auditor",
         "MLFLOW_DISABLE_TELEMETRY=true \\\n    mlflow server --backend-store-uri "
         "sqlite:///state/mlflow.db": "runs and curves",
         "dvc dag": "the stage graph",

@@ -14,10 +14,12 @@ from rich.text import Text
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, print_json, say
+from keyslice.console.promotion import follows
 from keyslice.errors import RunError, UserError
 from keyslice.exams import manifest, quarantine
 from keyslice.exams.fingerprint import source_state
 from keyslice.exams.source import UNKNOWN
+from keyslice.provenance import ledger, naming, standing
 from keyslice.registry.drift import kept
 from keyslice.registry.models import Model, models
 from keyslice.registry.retrainings import Retraining, last_retrainings
@@ -61,13 +63,16 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> None:
         shown = None if registered is None else [_model(model) for model in registered]
         print_json({"datasets": datasets, "running": [_run(r) for r in running], "models": shown})
     else:
-        _show(datasets, running, registered)
+        _show(datasets, running, registered, part(lambda: _waiting(workspace)) or [])
     if problems:
         raise problems[0]
 
 
 def _show(
-    datasets: dict[str, dict[str, Any]], running: list[UnderWay], registered: list[Model] | None
+    datasets: dict[str, dict[str, Any]],
+    running: list[UnderWay],
+    registered: list[Model] | None,
+    waiting: list[str],
 ) -> None:
     out.print(_dataset_table(datasets))
     for name, facts in datasets.items():
@@ -86,6 +91,8 @@ def _show(
     out.print()
     if registered:
         out.print(_model_table(registered))
+        for line in waiting:
+            say(out, Text(line, "yellow"))
     elif registered is not None:
         out.print("No model is registered yet.")
 
@@ -150,6 +157,25 @@ def _due(
         stages = "1 stage is" if number == 1 else f"{number} stages are"
         return f"{stages} out of date; keyslice retrain {name} brings all up to date"
     return None
+
+
+def _waiting(workspace: Workspace) -> list[str]:
+    """Of each model whose challenger nobody has decided on: how its gate went."""
+    found = ledger.read(workspace)
+    lines = []
+    for model in naming.models(found):
+        version = standing.challenger(found, model)
+        if version is None or version == standing.champion(found, model):
+            continue
+        gate, decision = (ask(found, model, version) for ask in (standing.gate, standing.decision))
+        if gate is None:
+            told = f"has not been through the gate; keyslice gate {model}"
+        elif decision is not None and decision.number > gate.number:
+            continue
+        else:
+            told = follows(gate)
+        lines.append(f"{model} version {version}: {told}")
+    return lines
 
 
 def _dataset_table(datasets: dict[str, dict[str, Any]]) -> Table:

@@ -10,6 +10,7 @@ from keyslice.config import Params, Workspace
 from keyslice.console.output import out, say
 from keyslice.console.overview import counts
 from keyslice.evaluation.presentation import terminal
+from keyslice.provenance import ledger, standing
 
 
 def show_comparison(workspace: Workspace, params: Params, dataset: str) -> None:
@@ -48,10 +49,12 @@ def entry(
         run_id: of the retraining in MLflow; None where none was needed.
     """
     found = counts(workspace, dataset)
+    gate = model_version and standing.gate(ledger.read(workspace), dataset, model_version)
     return {
         "dataset_version": versioning.prepared_version(workspace, dataset),
         "run_id": run_id,
         "model_version": model_version,
+        "gate": gate.payload["outcome"] if gate else None,
         "exams": found["exams"],
         "quarantined": found["quarantined"],
     }

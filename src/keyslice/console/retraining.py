@@ -6,8 +6,10 @@ from flows.due import due
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, print_json, say
+from keyslice.console.promotion import show_gate
 from keyslice.console.results import entry, show_comparison, show_exams
 from keyslice.console.selection import chosen
+from keyslice.provenance import ledger, standing
 from keyslice.registry.publish import published
 
 
@@ -60,4 +62,8 @@ def run(
         out.print(
             f"registered [bold]{result.dataset}[/bold] version {result.model_version}  @challenger"
         )
+        gated = standing.gate(ledger.read(workspace), result.dataset, result.model_version)
+        if gated is not None:
+            out.print()
+            show_gate(gated)
     out.print(f"took {minutes} min {seconds} s")

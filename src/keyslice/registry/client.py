@@ -89,6 +89,21 @@ def connect(workspace: Workspace) -> "MlflowClient":
     return client
 
 
+def existing(workspace: Workspace) -> "MlflowClient":
+    """`connect`, where there is something to connect to.
+
+    Raises:
+        UserError: nothing has been registered here yet; or as `connect`.
+    """
+    if not exists(workspace):
+        raise UserError(
+            "no model is registered yet",
+            rule="a model is registered at the end of a retraining",
+            remedy="keyslice retrain",
+        )
+    return connect(workspace)
+
+
 def experiment(client: "MlflowClient", workspace: Workspace, dataset: str) -> str:
     """The id of the dataset's experiment, made if there is none yet.
 

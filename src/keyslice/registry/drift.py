@@ -19,16 +19,15 @@ from keyslice.errors import UserError
 from keyslice.evaluation import drift_page
 from keyslice.exams import manifest
 from keyslice.exams.drift import Drift, compare, split_new
+from keyslice.provenance.installation import installation
 from keyslice.registry import tags
 from keyslice.registry.client import connect, exists
-from keyslice.registry.installation import installation
-from keyslice.registry.owner import is_own
+from keyslice.registry.owner import CHAMPION, is_own
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
 FOLDER = "drift"
 """In state/, and of a run's artifacts."""
 

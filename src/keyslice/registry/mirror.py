@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from keyslice import versioning
 from keyslice.config import Workspace
+from keyslice.provenance.installation import installation
 from keyslice.registry import client as mlflow_client
 from keyslice.registry import curves, tags, timings
-from keyslice.registry.installation import installation
 from keyslice.registry.owner import refuse_anothers
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ NOTE_CHARACTERS = 5000
 """That every release of MLflow takes as a tag."""
 PARAMS_AT_ONCE = 100
 """Parameters and tags that MLflow takes in one call."""
+EXAM_MAPS = "exam_maps.svg"
+"""Shows single exams: a patient who withdraws must not stay in it, and MLflow keeps what it has."""
 COMPARISON_FILES = ("comparison.csv", "comparison.md", "candidate.json")
 
 
@@ -134,7 +136,9 @@ class Mirror:
         folder = self.workspace.comparison(self.dataset)
         for name in COMPARISON_FILES:
             self.client.log_artifact(parent, str(folder / name))
-        self.client.log_artifacts(parent, str(folder / "figures"), "figures")
+        for figure in sorted((folder / "figures").glob("*")):
+            if figure.name != EXAM_MAPS:
+                self.client.log_artifact(parent, str(figure), "figures")
         self._log_dataset(parent, "comparison")
         self._log_metrics(parent, self._summary(variants))
         candidate = _json(folder / "candidate.json")

@@ -12,12 +12,16 @@ from keyslice.config import Workspace
 from keyslice.errors import UserError, without_credentials
 from keyslice.registry import package, tags
 from keyslice.registry.client import connect, exists, tracking_uri
-from keyslice.registry.owner import CHALLENGER
+from keyslice.registry.owner import CHALLENGER, CHAMPION
 from keyslice.registry.register import PACKAGE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+
+DATA = f"data/{PACKAGE}"
+"""Where the package lies in what MLflow stores."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,15 @@ def models(workspace: Workspace) -> list[Model]:
     return sorted(listed, key=lambda one: (one.name, -one.version))
 
 
-def download(workspace: Workspace, name: str, version: str = CHALLENGER) -> Path:
+def in_use(workspace: Workspace, name: str) -> str:
+    """The alias of the version to take where none is named: `@champion`, else `@challenger`."""
+    if not exists(workspace):
+        return f"@{CHALLENGER}"
+    found = connect(workspace).search_registered_models(f"name = '{name}'")
+    return f"@{CHAMPION}" if found and CHAMPION in found[0].aliases else f"@{CHALLENGER}"
+
+
+def download(workspace: Workspace, name: str, version: str) -> Path:
     """The folder of a registered model's package, all of it checked against its hash.
 
     Args:
@@ -69,7 +81,7 @@ def download(workspace: Workspace, name: str, version: str = CHALLENGER) -> Path
     if not exists(workspace):
         raise _unknown(name, version)
     client = connect(workspace)
-    found = _version(client, name, version.removeprefix("@"))
+    found = resolved(client, name, version.removeprefix("@"))
     if tags.PACKAGE not in found.tags:
         raise UserError(
             "is not one that Keyslice registered",
@@ -102,19 +114,38 @@ def _stored(
     client: "MlflowClient", workspace: Workspace, version: "ModelVersion", sha256: str
 ) -> Path:
     """The folder of a version's package; a server's is fetched into state/packages, once."""
+    fetched = workspace.state / "packages" / sha256
+    if urlsplit(_uri(client, version)).scheme in ("", "file"):
+        return fetch(client, workspace, version, fetched, DATA)
+    if package.digest(fetched / PACKAGE) != sha256:
+        with files.folder_beside(fetched) as part:
+            fetch(client, workspace, version, part, DATA)
+    return fetched / PACKAGE
+
+
+def fetch(
+    client: "MlflowClient",
+    workspace: Workspace,
+    version: "ModelVersion",
+    target: Path,
+    below: str = "",
+) -> Path:
+    """What MLflow stores of a version, or the folder `below` it: fetched into `target`.
+
+    What lies in this file system is not copied: then the folder where it lies is returned.
+
+    Raises:
+        UserError: it is not where it was stored.
+    """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    uri = f"{client.get_model_version_download_uri(version.name, version.version)}/data/{PACKAGE}"
-    fetched = workspace.state / "packages" / sha256
-    server = tracking_uri(workspace)
+    uri = f"{_uri(client, version)}/{below}".rstrip("/")
+    local = urlsplit(uri).scheme in ("", "file")
+    place = None if local else str(target)
     try:
-        if urlsplit(uri).scheme in ("", "file"):
-            return Path(download_artifacts(uri, tracking_uri=server))  # where it lies, no copy
-        if package.digest(fetched / PACKAGE) != sha256:
-            with files.folder_beside(fetched) as part:
-                download_artifacts(uri, dst_path=str(part), tracking_uri=server)
-        return fetched / PACKAGE
+        found = download_artifacts(uri, dst_path=place, tracking_uri=tracking_uri(workspace))
+        return Path(found)
     except (MlflowException, OSError):
         raise UserError(
             f"its package is not at {without_credentials(uri)}",
@@ -125,7 +156,16 @@ def _stored(
         ) from None
 
 
-def _version(client: "MlflowClient", name: str, version: str) -> "ModelVersion":
+def _uri(client: "MlflowClient", version: "ModelVersion") -> str:
+    return client.get_model_version_download_uri(version.name, version.version).rstrip("/")
+
+
+def resolved(client: "MlflowClient", name: str, version: str) -> "ModelVersion":
+    """A version by its number, or by an alias without its @.
+
+    Raises:
+        UserError: there is none.
+    """
     from mlflow.exceptions import MlflowException
 
     try:

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-CHALLENGER = "challenger"
+CHALLENGER, CHAMPION = "challenger", "champion"
+"""Aliases: the candidate of the last retraining, and the version in use."""
 
 
 def is_own(version: "ModelVersion", installation: str) -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
-from keyslice.registry import tags
+from keyslice.provenance import heads
+from keyslice.registry import chronicle, tags
 from keyslice.registry.client import exists, registry_uri, tracking_uri
 from keyslice.registry.origin import prepared_manifest
 from keyslice.stages.running import only_retraining
@@ -35,6 +36,7 @@ def publish(workspace: Workspace, params: Params, dataset: str) -> "ModelVersion
         check_current(workspace, params, dataset)
         mirror = Mirror(workspace, dataset)
         parent = mirror.begin(versioning.lock_hash(workspace, dataset, params.variants))
+        chronicle.run_started(workspace, params, dataset, parent)
         with abandoned_on_error(lambda: mirror.abandon(parent, [])):
             run_id = record(workspace, params, dataset, parent)
         return enter(workspace, params, dataset, run_id)
@@ -130,6 +132,8 @@ def enter(workspace: Workspace, params: Params, dataset: str, parent: str) -> "M
 
     check_current(workspace, params, dataset)
     made = register(workspace, params, dataset, parent)
+    chronicle.registered(workspace, params, made)
+    heads.note(workspace)
     note = _note(workspace, params, dataset) | {"version": int(made.version)}
     files.write_text(_file(workspace, dataset), json.dumps(note) + "\n")
     return made

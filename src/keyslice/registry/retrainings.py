@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from keyslice.config import Workspace
+from keyslice.provenance.installation import installation
 from keyslice.registry import tags
 from keyslice.registry.client import connect, exists
-from keyslice.registry.installation import installation
 
 
 @dataclass(frozen=True)

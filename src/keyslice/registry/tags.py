@@ -20,6 +20,8 @@ INSTALLATION = "keyslice.installation"
 """Of the installation that writes a run or a model version; the others leave it as it is."""
 PACKAGE = "keyslice.package"
 """sha256 over all files of a model version's package."""
+ARTIFACT = "keyslice.artifact"
+"""The same over all that MLflow stores of the version: its own description of the package, too."""
 CANDIDATE = "keyslice.candidate"
 """`<variant>/<seed>` that a retraining proposes."""
 

@@ -1,0 +1,180 @@
+"""A person's decision about a version that has been through the gate."""
+
+from typing import Any, Literal
+
+from keyslice.config import Workspace
+from keyslice.errors import UserError
+from keyslice.provenance import events, heads, ledger, signing, standing
+from keyslice.provenance.ledger import Event
+from keyslice.registry import champion, chronicle, marks
+from keyslice.registry.champion import Moved
+from keyslice.registry.client import existing
+
+Verdict = Literal["approved", "rejected"]
+
+
+def decide(
+    workspace: Workspace,
+    model: str,
+    version: int,
+    verdict: Verdict,
+    reason: str,
+    *,
+    override: bool = False,
+) -> Moved | None:
+    """Approve a version, which makes it the champion, or reject it.
+
+    What an approval needs is what the plan said before the version was trained.
+
+    Args:
+        workspace: whose registry.
+        model: its name.
+        version: that has been through the gate.
+        verdict: of the person who runs this.
+        reason: in their words; stays in the ledger.
+        override: approve although the gate failed; stays visible with the version.
+
+    Returns:
+        The move of the alias; None for a rejection.
+
+    Raises:
+        UserError: the version has not been through the gate, or failed it; the gate was held
+            against another champion; the person may not approve; or a signature is wanted and no
+            key is set.
+    """
+    client = existing(workspace)
+    with ledger.exclusive(workspace):
+        champion.settle(workspace, client, model)
+        found = ledger.read(workspace)
+        where = f"model {model} version {version}"
+        gate = _gate(found, model, version, where)
+        approving = verdict == "approved"
+        failed = [c["name"] for c in gate.payload["criteria"] if c["blocks"]]
+        if approving:
+            champion.check_alias(client, found, model)
+            _may_be_promoted(found, model, gate, where)
+            _second_person(found, model, version, where)
+            if gate.payload["outcome"] != "passed" and not override:
+                raise UserError(
+                    f"the gate failed: {', '.join(failed)}",
+                    where=where,
+                    rule="a version that failed the gate is approved by an override, which stays "
+                    "visible for ever",
+                    remedy=f"keyslice gate {model} {version} shows the figures; --override, with "
+                    "a reason, approves it none the less",
+                )
+        payload: dict[str, Any] = {
+            "model": model,
+            "version": version,
+            "reason": reason,
+            "gate": gate.number,
+            "override": failed if approving and gate.payload["outcome"] != "passed" else [],
+        }
+        payload["signature"] = _signature(workspace, found, payload, gate, verdict)
+        action = events.MODEL_APPROVED if approving else events.MODEL_REJECTED
+        decided = ledger.append(workspace, action, events.named(model, version), payload)
+        moved = None
+        if approving:
+            moved = champion.move(
+                workspace,
+                client,
+                model,
+                version,
+                because="promotion",
+                decision=decided.number,
+                reason=reason,
+            )
+        marks.put(client, ledger.read(workspace), model, version)
+        heads.note(workspace)
+        return moved
+
+
+def text(found: list[Event], payload: dict[str, Any], gate: Event, verdict: Verdict) -> str:
+    """What a person signs: the decision, the package's hash, and the gate's event by its hash."""
+    registered = standing.registered(found, payload["model"], payload["version"])
+    package = registered.payload["package"] if registered else ""
+    overridden = ", ".join(payload["override"]) or "nothing"
+    return (
+        f"keyslice: {payload['model']} version {payload['version']} {verdict}\n"
+        f"package {package}\ngate {gate.hash}\noverridden {overridden}\n"
+        f"reason {payload['reason']}\n"
+    )
+
+
+def demands(found: list[Event], model: str, version: int) -> dict[str, Any]:
+    """The plan that was fixed before the version was trained; empty: none was."""
+    registered = standing.registered(found, model, version)
+    fixed = registered and chronicle.plan_before_training(found, registered)
+    return fixed.payload["plan"] if fixed else {}
+
+
+def _gate(found: list[Event], model: str, version: int, where: str) -> Event:
+    gate = standing.gate(found, model, version)
+    if gate is None:
+        raise UserError(
+            "has not been through the gate",
+            where=where,
+            rule="a version is decided on by what the gate found",
+            remedy=f"keyslice gate {model} {version}",
+        )
+    return gate
+
+
+def _may_be_promoted(found: list[Event], model: str, gate: Event, where: str) -> None:
+    now = standing.champion(found, model)
+    if gate.payload["version"] == now:
+        raise UserError("is the champion already", where=where)
+    if gate.payload["champion"] != now:
+        raise UserError(
+            f"went through the gate against version {gate.payload['champion']}, and the champion "
+            f"is {'none' if now is None else f'version {now}'} now",
+            where=where,
+            rule="a version is held against the champion that it would replace",
+            remedy=f"keyslice gate {model} {gate.payload['version']}",
+        )
+
+
+def _second_person(found: list[Event], model: str, version: int, where: str) -> None:
+    registered = standing.registered(found, model, version)
+    if registered is None or not demands(found, model, version).get("second_person"):
+        return
+    begun = {e.actor for e in found if e.payload.get("run") == registered.payload["run"]}
+    if ledger.actor() in begun | {registered.actor}:
+        raise UserError(
+            f"{ledger.actor()} started the run that made it",
+            where=where,
+            rule="promote.second_person: another person approves",
+            remedy="let a colleague approve it, from an account of their own",
+        )
+
+
+def _signature(
+    workspace: Workspace,
+    found: list[Event],
+    payload: dict[str, Any],
+    gate: Event,
+    verdict: Verdict,
+) -> dict[str, str | None] | None:
+    """Signed where a key is set; None without one, where none is demanded."""
+    key = signing.key(workspace)
+    if key is None:
+        if demands(found, payload["model"], payload["version"]).get("signed"):
+            raise UserError(
+                f"{signing.KEY_VARIABLE} is not set",
+                where="promote.signed",
+                rule="decisions are signed with the ssh key of whoever decides",
+                remedy=f"set {signing.KEY_VARIABLE} to your key",
+            )
+        return None
+    signed = text(found, payload, gate, verdict)
+    made = signing.sign(key, signed, signing.APPROVAL)
+    signers = signing.signers(workspace)
+    principal = signing.signed_by(signed, made, signing.APPROVAL, signers) if signers else None
+    if signers and principal is None:
+        raise UserError(
+            "the key is not one of those who may sign",
+            where=signing.KEY_VARIABLE,
+            rule=f"{signing.SIGNERS_VARIABLE} lists who may",
+            remedy="name a key that is listed",
+        )
+    return {"principal": principal, "text": made}

@@ -1,0 +1,145 @@
+"""The alias `champion` in MLflow, moved only together with the ledger.
+
+The ledger is told first that it will move, then it moves, then the ledger is told that it has. A
+process that ends in between leaves an intent, which the next command carries out (`settle`). So an
+alias that is elsewhere than the ledger says, with no intent open, was moved by someone else.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from keyslice.config import Workspace
+from keyslice.errors import RunError, UserError
+from keyslice.provenance import events, heads, ledger, standing
+from keyslice.provenance.ledger import Event
+from keyslice.registry import marks
+from keyslice.registry.owner import CHAMPION
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Reason = Literal["promotion", "rollback", "restoration"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A move of the alias that has been made."""
+
+    model: str
+    before: int | None
+    after: int | None
+    event: Event
+
+
+def alias(client: "MlflowClient", model: str) -> int | None:
+    """The version that MLflow's alias is on."""
+    found = client.search_registered_models(f"name = '{model}'")
+    number = found[0].aliases.get(CHAMPION) if found else None
+    return int(number) if number else None
+
+
+def check_alias(client: "MlflowClient", found: list[Event], model: str) -> None:
+    """Whether MLflow's alias is where the ledger says.
+
+    Raises:
+        UserError: it was moved behind the ledger's back.
+    """
+    told, seen = standing.champion(found, model), alias(client, model)
+    if told != seen:
+        raise UserError(
+            f"@{CHAMPION} is on {words(seen)}, by the ledger it is {words(told)}",
+            where=f"model {model}",
+            rule="the alias moves by keyslice approve and keyslice rollback alone",
+            remedy=f"find out who moved it; keyslice champion {model} --restore puts it back",
+        )
+
+
+def move(
+    workspace: Workspace,
+    client: "MlflowClient",
+    model: str,
+    to: int | None,
+    *,
+    because: Reason,
+    decision: int | None,
+    reason: str,
+) -> Moved:
+    """Put the alias on a version; the ledger's lock is held meanwhile.
+
+    Args:
+        workspace: whose ledger.
+        client: of MLflow.
+        model: its name.
+        to: the version; None takes the alias away.
+        because: what kind of move it is.
+        decision: number of the event that decided it.
+        reason: in a person's words.
+    """
+    with ledger.exclusive(workspace):
+        intent = {
+            "model": model,
+            "from": standing.champion(ledger.read(workspace), model),
+            "to": to,
+            "because": because,
+            "decision": decision,
+            "reason": reason,
+        }
+        intended = ledger.append(workspace, events.CHAMPION_MOVING, model, intent)
+        return _carry_out(workspace, client, intended)
+
+
+def settle(workspace: Workspace, client: "MlflowClient", model: str) -> Moved | None:
+    """Carry out what was decided before a process was cut off; None: there is nothing.
+
+    Marks in MLflow that such a process did not come to set are set, too.
+    """
+    with ledger.exclusive(workspace):
+        found = ledger.read(workspace)
+        left = standing.unfinished(found, model)
+        moved = None
+        if left is not None and left.action == events.CHAMPION_MOVING:
+            moved = _carry_out(workspace, client, left)
+        elif left is not None:
+            moved = move(
+                workspace,
+                client,
+                model,
+                left.payload["version"],
+                because="promotion",
+                decision=left.number,
+                reason=left.payload.get("reason", ""),
+            )
+        marks.complete(client, ledger.read(workspace), model)
+        return moved
+
+
+def _carry_out(workspace: Workspace, client: "MlflowClient", intent: Event) -> Moved:
+    payload: dict[str, Any] = dict(intent.payload)
+    model, to = payload["model"], payload["to"]
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if to is None:
+            client.delete_registered_model_alias(model, CHAMPION)
+        else:
+            client.set_registered_model_alias(model, CHAMPION, str(to))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise RunError(f"MLflow did not move @{CHAMPION}: {error}") from error
+        stayed = {"model": model, "intent": intent.number, "reason": str(error)}
+        ledger.append(workspace, events.CHAMPION_STAYED, model, stayed, by=intent.actor)
+        raise UserError(
+            f"{words(to)} is not in MLflow any more",
+            where=f"model {model}",
+            rule="the champion is a version that MLflow has",
+            remedy="restore MLflow's database from its backup, or choose another version",
+        ) from None
+    done = payload | {"intent": intent.number}
+    event = ledger.append(workspace, events.CHAMPION_MOVED, model, done, by=intent.actor)
+    heads.note(workspace)
+    return Moved(model, payload["from"], to, event)
+
+
+def words(version: int | None) -> str:
+    """`version 3`, or that there is none."""
+    return "no version" if version is None else f"version {version}"

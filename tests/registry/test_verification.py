@@ -1,0 +1,307 @@
+"""What is altered behind the ledger's back, by someone without the signing key, is found."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from keyslice.config import Params, Workspace, load
+from keyslice.exams import history
+from keyslice.provenance import canonical, ledger
+from keyslice.provenance.evidence import Item
+from keyslice.registry.approval import decide
+from keyslice.registry.client import connect
+from keyslice.registry.publish import publish
+from keyslice.registry.verification import verify
+from keyslice.versioning import anchor, objects
+
+PLACES = 200 if os.environ.get("KEYSLICE_CHAOS") else 45
+MODEL = "tiny"
+
+
+@pytest.fixture(scope="module")
+def audited(
+    finished: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Workspace, Params]]:
+    """A registered, approved champion; the ledger's heads are signed."""
+    place = tmp_path_factory.mktemp("audited")
+    key = place / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    (place / "signers").write_text(f"anna {key.with_suffix('.pub').read_text()}")
+    workspace = Workspace(Path(shutil.copytree(finished, place / "workspace")))
+    params = load(workspace.params)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        environment.setenv("KEYSLICE_SIGNERS", str(place / "signers"))
+        environment.setenv("KEYSLICE_SIGNING_KEY", str(key))
+        history.keep(workspace, MODEL, _version(workspace))
+        publish(workspace, params, MODEL)
+        _passed(workspace)
+        decide(workspace, MODEL, 1, "approved", "fine")
+        environment.delenv("KEYSLICE_SIGNING_KEY")
+        yield workspace, params
+
+
+def _version(workspace: Workspace) -> str:
+    from keyslice import versioning
+
+    found = versioning.version(workspace, MODEL)
+    assert found
+    return found
+
+
+def _passed(workspace: Workspace) -> None:
+    payload = {
+        "model": MODEL,
+        "version": 1,
+        "outcome": "passed",
+        "champion": None,
+        "approval": "required",
+        "criteria": [],
+    }
+    ledger.append(workspace, "gate.evaluated", f"{MODEL}/1", payload)
+
+
+@pytest.fixture(scope="module")
+def cache(audited: tuple[Workspace, Params]) -> objects.Store:
+    return objects.cache(audited[0])
+
+
+def _faults(audited: tuple[Workspace, Params], cache: objects.Store) -> list[Item]:
+    found = verify(*audited, MODEL, 1, cache)
+    return [item for item in found if item.state in ("altered", "missing")]
+
+
+def test_what_nobody_touched_is_sound_throughout(
+    audited: tuple[Workspace, Params], cache: objects.Store
+) -> None:
+    found = verify(*audited, MODEL, 1, cache)
+    assert {item.state for item in found} == {"sound"}, [i for i in found if i.state != "sound"]
+    parts = {"ledger", "registry", "package", "code", "data", "results", "workspace"}
+    assert {item.part for item in found} == parts
+
+
+@contextmanager
+def _as_before(*files: Path) -> Iterator[None]:
+    """Bytes, times and modes of files, put back when the block is left."""
+    before = [(file, file.read_bytes(), file.stat()) for file in files]
+    try:
+        yield
+    finally:
+        for file, content, state in before:
+            _put(file, content, state)
+
+
+def _put(file: Path, content: bytes, state: os.stat_result) -> None:
+    """Other bytes under the same times and mode: what trusts those sees no change."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        file.unlink()
+    file.write_bytes(content)
+    file.chmod(state.st_mode)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def _altered(file: Path, how: str, rng: random.Random) -> None:
+    content, state = bytearray(file.read_bytes()), file.stat()
+    if how == "delete":
+        file.unlink()
+        return
+    if how == "truncate":
+        del content[rng.randrange(len(content)) :]
+    else:
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    _put(file, bytes(content), state)
+
+
+def _files(workspace: Workspace) -> dict[str, list[Path]]:
+    """What someone may reach for, by kind."""
+    root = workspace.root
+    told = next(e for e in ledger.read(workspace) if e.action == "model.registered").payload
+    variant = told["variant"]
+    below = {
+        "exam": root / "data/exams/tiny",
+        "shard": root / "data/prepared/tiny",
+        "network": root / f"data/models/tiny/{variant}",
+        "results": root / f"data/results/tiny/{variant}",
+        "comparison": root / "data/comparisons/tiny",
+        "package": root / "state/artifacts",
+        "kept manifest": root / "state/manifests",
+    }
+    found = {kind: [p for p in top.rglob("*") if p.is_file()] for kind, top in below.items()}
+    found["package"] = [p for p in found["package"] if f"model-{told['identity'][:12]}" in str(p)]
+    found["parameters"] = [root / "params.yaml", root / "dvc.lock", root / "requirements.lock"]
+    found["parameters"] = [path for path in found["parameters"] if path.is_file()]
+    known = {path.read_bytes() for kind in ("exam", "shard", "network") for path in found[kind]}
+    cached = [p for p in (root / ".dvc/cache").rglob("*") if p.is_file()]
+    found["cache"] = [p for p in cached if p.read_bytes() in known]
+    return {kind: sorted(p for p in paths if p.stat().st_size) for kind, paths in found.items()}
+
+
+def test_any_file_that_is_changed_cut_or_removed_is_found(
+    audited: tuple[Workspace, Params], cache: objects.Store
+) -> None:
+    by_kind = _files(audited[0])
+    assert all(by_kind.values()), {kind: len(paths) for kind, paths in by_kind.items()}
+    rng = random.Random(0)
+    kinds = sorted(by_kind)
+    for number in range(PLACES):
+        file = rng.choice(by_kind[kinds[number % len(kinds)]])
+        how = rng.choice(["flip", "delete", "truncate"])
+        with _as_before(file):
+            _altered(file, how, rng)
+            assert _faults(audited, cache), f"{how} {file}"
+    assert _faults(audited, cache) == []
+
+
+def test_two_exams_in_each_others_place_are_found(
+    audited: tuple[Workspace, Params], cache: objects.Store
+) -> None:
+    exams = _files(audited[0])["exam"]
+    one, other = exams[:2]
+    with _as_before(one, other):
+        first, second = one.read_bytes(), other.read_bytes()
+        _put(one, second, one.stat())
+        _put(other, first, other.stat())
+        assert {item.what for item in _faults(audited, cache)} == {
+            f"data/exams/tiny/{path.name}" for path in (one, other)
+        }
+
+
+def test_an_exam_that_was_added_is_found(
+    audited: tuple[Workspace, Params], cache: objects.Store
+) -> None:
+    stranger = audited[0].exams(MODEL) / "stranger.npz"
+    stranger.write_text("not ingested")
+    assert [item.what for item in _faults(audited, cache)] == ["data/exams/tiny/stranger.npz"]
+    stranger.unlink()
+
+
+def _forged(lines: list[bytes], number: int) -> list[bytes]:
+    """An event changed, and all after it chained anew, as someone does who knows the format."""
+    found = [json.loads(line) for line in lines]
+    found[number]["payload"]["forged"] = True
+    for before, event in zip([None, *found[:-1]], found, strict=True):
+        event.pop("hash")
+        event["previous"] = before["hash"] if before else ledger.FIRST
+        event["hash"] = canonical.sha256(event)
+    return [canonical.dumps(event).encode() + b"\n" for event in found]
+
+
+def _swapped(lines: list[bytes], number: int) -> list[bytes]:
+    other = (number + 1) % len(lines)
+    lines[number], lines[other] = lines[other], lines[number]
+    return lines
+
+
+LEDGER: dict[str, Callable[[list[bytes], int], list[bytes]]] = {
+    "removed": lambda lines, n: lines[:n] + lines[n + 1 :],
+    "cut off": lambda lines, n: lines[:n],
+    "swapped": _swapped,
+    "chained anew": _forged,
+    "flipped": lambda lines, n: [*lines[:n], lines[n].replace(b"1", b"2", 1), *lines[n + 1 :]],
+}
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("way", LEDGER)
+def test_a_ledger_that_was_altered_is_found_also_where_every_head_was_removed(
+    audited: tuple[Workspace, Params], cache: objects.Store, way: str, hidden: bool
+) -> None:
+    workspace = audited[0]
+    noted = sorted((ledger.folder(workspace) / "heads").iterdir())
+    ref = ["git", "rev-parse", anchor.REF]
+    tip = subprocess.run(ref, cwd=workspace.root, capture_output=True, text=True, check=True)
+    lines = ledger.path(workspace).read_bytes().splitlines(keepends=True)
+    for number in range(len(lines)):
+        with _as_before(ledger.path(workspace), *noted):
+            if hidden:
+                for file in noted:
+                    file.unlink()
+                remove = ["git", "update-ref", "-d", anchor.REF]
+                subprocess.run(remove, cwd=workspace.root, check=True)
+            ledger.path(workspace).write_bytes(b"".join(LEDGER[way](list(lines), number)))
+            faults = _faults(audited, cache)
+        back = ["git", "update-ref", anchor.REF, tip.stdout.strip()]
+        subprocess.run(back, cwd=workspace.root, check=True)
+        assert faults, f"{way} {number}"
+
+
+def _tags(client: MlflowClient) -> dict[str, str]:
+    return dict(client.get_model_version(MODEL, "1").tags)
+
+
+def test_any_tag_that_was_changed_or_removed_in_mlflow_is_found(
+    audited: tuple[Workspace, Params], cache: objects.Store
+) -> None:
+    client = connect(audited[0])
+    ignored = {"keyslice.installation", "keyslice.package_format"}
+    for tag, value in _tags(client).items():
+        if tag in ignored:
+            continue
+        for change in (
+            lambda tag: client.set_model_version_tag(MODEL, "1", tag, "forged"),
+            lambda tag: client.delete_model_version_tag(MODEL, "1", tag),
+        ):
+            change(tag)
+            faults = _faults(audited, cache)
+            assert f"tag {tag}" in {item.what for item in faults}
+            client.set_model_version_tag(MODEL, "1", tag, value)
+    assert _faults(audited, cache) == []
+
+
+def test_an_alias_that_was_moved_and_a_version_nobody_registered_are_found(
+    audited: tuple[Workspace, Params], cache: objects.Store
+) -> None:
+    client = connect(audited[0])
+    stranger = client.create_model_version(MODEL, source="file:///nowhere").version
+    assert [item.what for item in _faults(audited, cache)] == [f"version {stranger} in MLflow"]
+    for alias in ("champion", "challenger"):
+        client.set_registered_model_alias(MODEL, alias, str(stranger))
+        assert f"@{alias}" in {item.what for item in _faults(audited, cache)}
+        client.delete_registered_model_alias(MODEL, alias)
+        assert f"@{alias}" in {item.what for item in _faults(audited, cache)}
+        client.set_registered_model_alias(MODEL, alias, "1")
+    client.delete_model_version(MODEL, str(stranger))
+    assert _faults(audited, cache) == []
+
+
+def test_a_file_of_the_run_commit_that_was_exchanged_is_found(
+    audited: tuple[Workspace, Params], cache: objects.Store
+) -> None:
+    root = audited[0].root
+    told = next(e for e in ledger.read(audited[0]) if e.action == "model.registered").payload
+    name = f"{told['run_commit']}:params.yaml"
+    asked = ["git", "rev-parse", name]
+    blob = subprocess.run(asked, cwd=root, capture_output=True, text=True, check=True).stdout
+    file = root / ".git/objects" / blob[:2] / blob[2:].strip()
+    content = zlib.decompress(file.read_bytes())
+    forged = content.replace(b"seeds", b"sides")
+    assert forged != content
+    with _as_before(file):
+        _put(file, zlib.compress(forged), file.stat())
+        whats = {item.what for item in _faults(audited, cache)}
+    assert any(what.startswith("params.yaml in run commit") for what in whats)
+
+
+def test_an_approval_by_a_key_that_may_not_sign_is_found(
+    audited: tuple[Workspace, Params],
+    cache: objects.Store,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    others = tmp_path / "signers"
+    key = tmp_path / "mallory"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    others.write_text(f"mallory {key.with_suffix('.pub').read_text()}")
+    monkeypatch.setenv("KEYSLICE_SIGNERS", str(others))
+    whats = {item.what for item in _faults(audited, cache)}
+    assert any(what.startswith("signature of event") for what in whats)
