@@ -187,8 +187,11 @@ def predicted(workspace):
 def test_predict_and_mlflow_give_the_same_numbers(workspace, predicted):
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{workspace}/state/mlflow.db")
-    model = mlflow.pyfunc.load_model("models:/scans@challenger")
+    try:
+        mlflow.set_tracking_uri(f"sqlite:///{workspace}/state/mlflow.db")
+        model = mlflow.pyfunc.load_model("models:/scans@challenger")
+    finally:
+        mlflow.set_tracking_uri(None)  # else the environment has it, for all tests after this one
     table = model.predict(pd.DataFrame({"file": list(predicted)}))
     for one, (_, row) in zip(predicted.values(), table.iterrows(), strict=True):
         assert one["probabilities"]["bright"] == pytest.approx(row["probability.bright"], abs=1e-6)

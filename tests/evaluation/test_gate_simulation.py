@@ -5,6 +5,7 @@ pass (or so few), although the stated share is kept to. The whole simulation: KE
 """
 
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -191,6 +192,11 @@ def at_least(sets: int, share: float) -> float:
     return binom.ppf(ALARM, sets, share)
 
 
+def told(line: str) -> None:
+    """To standard output: pytest -rP shows it."""
+    sys.stdout.write(line + "\n")
+
+
 def named(case):
     return f"{case.name}, {len(np.unique(case.exams.units))}"
 
@@ -246,6 +252,7 @@ def test_an_equally_good_one_passes_as_often_as_the_power_says(case):
 def test_whole_simulation_of_one_look(case):
     sets = 300
     passed, _ = share_passed(case, sets, 1, MARGIN, ALPHA, resamples=399)
+    told(f"one look, {named(case)}: {passed} of {sets} passed, {ALPHA:.0%} are stated")
     assert passed <= at_most(sets, ALPHA)
 
 
@@ -255,6 +262,7 @@ def test_whole_simulation_of_one_look(case):
 def test_whole_simulation_of_thirty_looks(case):
     sets = 20
     passed, _ = share_passed(case, sets, LOOKS, MARGIN, ALPHA / LOOKS, resamples=599)
+    told(f"{LOOKS} looks, {named(case)}: on {passed} of {sets} one passed, {ALPHA:.0%} are stated")
     assert passed <= at_most(sets, ALPHA)
 
 
@@ -264,4 +272,5 @@ def test_whole_simulation_of_thirty_looks(case):
 def test_whole_simulation_of_power(case):
     sets = 100
     passed, power = share_passed(case, sets, 1, 0.0, ALPHA, resamples=399)
+    told(f"equal, {named(case)}: {passed} of {sets} passed, the printed power is {power:.0%}")
     assert passed >= at_least(sets, 0.8) or power < 0.8

@@ -35,6 +35,9 @@ CASES = 12
 PLAN = {"alpha": 0.05, "looks": 20}
 SHARE = 0.05 / 20
 
+TRY = trial.run
+"""The real one; most tests put another in its place."""
+
 
 @pytest.fixture
 def story(tmp_path: Path) -> Story:
@@ -351,7 +354,7 @@ def test_a_move_to_a_version_that_mlflow_has_lost_is_told_and_stops_no_later_com
 @pytest.fixture
 def stored(through: Gate, monkeypatch: pytest.MonkeyPatch) -> Callable[[], trial.Trial]:
     """`stored()`: the trial of a version whose package MLflow has; its network says what it saw."""
-    monkeypatch.undo()  # trial.run is the real one again
+    monkeypatch.setattr(trial, "run", TRY)
     folder = through.workspace.state / "stored" / "data" / "package"
     folder.mkdir(parents=True)
     (folder / package.WEIGHTS).write_bytes(b"weights")

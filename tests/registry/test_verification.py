@@ -292,6 +292,29 @@ def test_a_file_of_the_run_commit_that_was_exchanged_is_found(
     assert any(what.startswith("params.yaml in run commit") for what in whats)
 
 
+def test_a_ref_that_no_longer_keeps_the_run_commit_is_found(
+    audited: tuple[Workspace, Params], cache: objects.Store
+) -> None:
+    root = audited[0].root
+    told = next(e for e in ledger.read(audited[0]) if e.action == "model.registered").payload
+    ref = f"refs/keyslice/runs/{told['run']}"
+    subprocess.run(["git", "update-ref", "-d", ref], cwd=root, check=True)
+    assert [item.what for item in _faults(audited, cache)] == [ref]
+    subprocess.run(["git", "update-ref", ref, told["run_commit"]], cwd=root, check=True)
+    assert _faults(audited, cache) == []
+
+
+def test_what_follows_the_last_signed_head_is_found_however_well_it_is_chained(
+    audited: tuple[Workspace, Params], cache: objects.Store
+) -> None:
+    workspace = audited[0]
+    with _as_before(ledger.path(workspace)):
+        ledger.append(workspace, "model.approved", f"{MODEL}/1", {"forged": True})
+        first = _faults(audited, cache)[0]
+    assert "signed by nobody yet" in first.detail
+    assert _faults(audited, cache) == []
+
+
 def test_an_approval_by_a_key_that_may_not_sign_is_found(
     audited: tuple[Workspace, Params],
     cache: objects.Store,

@@ -11,7 +11,7 @@ from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.provenance.evidence import Item
 from keyslice.provenance.ledger import Event
-from keyslice.versioning import commits, lock
+from keyslice.versioning import commits, git, lock
 
 PARAMS, LOCK, REQUIREMENTS = "params.yaml", "dvc.lock", "requirements.lock"
 
@@ -36,6 +36,11 @@ def look(workspace: Workspace, registered: Event) -> Iterator[Item]:
         yield Item("code", f"{name} in run commit {commit[:12]}", "altered", "git's hash of it")
     if not broken:
         yield Item("code", f"run commit {commit[:12]}", "sound", "every file")
+    ref = f"{git.RUNS}/{told['run']}"
+    if git.revision(workspace.root, ref) == commit:
+        yield Item("code", ref, "sound")
+    else:
+        yield Item("code", ref, "altered", "it keeps the run's commit from being cleared away")
     yield _held("code", REQUIREMENTS, _sha256(texts[REQUIREMENTS]), told["requirements"])
     yield _held("code", pointer, _version(texts[pointer]), told["dataset_version"])
     yield from _stages(texts[LOCK], told)

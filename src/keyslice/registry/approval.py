@@ -102,9 +102,12 @@ def text(found: list[Event], payload: dict[str, Any], gate: Event, verdict: Verd
 
 
 def demands(found: list[Event], model: str, version: int) -> dict[str, Any]:
-    """The plan that was fixed before the version was trained; empty: none was."""
+    """The plan that was fixed before the version was trained; where none was, the last one."""
     registered = standing.registered(found, model, version)
     fixed = registered and chronicle.plan_before_training(found, registered)
+    if fixed is None:
+        runs = [e for e in found if e.action == events.RUN_STARTED and e.object == model]
+        fixed = runs[-1] if runs else None
     return fixed.payload["plan"] if fixed else {}
 
 

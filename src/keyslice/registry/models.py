@@ -66,18 +66,19 @@ def in_use(workspace: Workspace, name: str) -> str:
     return f"@{CHAMPION}" if found and CHAMPION in found[0].aliases else f"@{CHALLENGER}"
 
 
-def download(workspace: Workspace, name: str, version: str) -> Path:
+def download(workspace: Workspace, name: str, version: str | None = None) -> Path:
     """The folder of a registered model's package, all of it checked against its hash.
 
     Args:
         workspace: whose registry is asked.
         name: of the registered model: the dataset's.
-        version: a number, or an alias with or without its @.
+        version: a number, or an alias with or without its @; default: `in_use`.
 
     Raises:
         UserError: no such model or version, or not one of Keyslice's; or its package is not where
             it was stored, or is not what was registered.
     """
+    version = version or in_use(workspace, name)
     if not exists(workspace):
         raise _unknown(name, version)
     client = connect(workspace)
