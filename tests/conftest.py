@@ -57,7 +57,15 @@ compare: {references: [full]}
 """
 
 
-LONG = ("test_privacy", "test_end_to_end", "test_killed", "test_chain", "test_fit")
+LONG = (
+    "test_end_to_end",
+    "test_privacy",
+    "test_killed",
+    "test_withdrawal",
+    "test_serving",
+    "test_chain",
+    "test_fit",
+)
 """Files that take longest; begun first, no core waits for another at the end."""
 
 

@@ -227,7 +227,7 @@ def test_one_worse_by_the_margin_seldom_passes_one_look(case):
     assert passed <= at_most(sets, ALPHA)
 
 
-@pytest.mark.parametrize("case", [c for c in cases(130) if "few exams" in c.name], ids=named)
+@pytest.mark.parametrize("case", [c for c in cases(130) if c.name == "AUC, few exams"], ids=named)
 def test_thirty_worse_by_the_margin_seldom_pass_on_one_test_set(case):
     sets = 10
     passed, _ = share_passed(case, sets, LOOKS, MARGIN, ALPHA / LOOKS, resamples=599)

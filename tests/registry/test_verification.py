@@ -23,7 +23,7 @@ from keyslice.registry.publish import publish
 from keyslice.registry.verification import verify
 from keyslice.versioning import anchor, objects
 
-PLACES = 200 if os.environ.get("KEYSLICE_CHAOS") else 45
+PLACES = 200 if os.environ.get("KEYSLICE_CHAOS") else 20
 MODEL = "tiny"
 
 
@@ -244,17 +244,15 @@ def test_any_tag_that_was_changed_or_removed_in_mlflow_is_found(
 ) -> None:
     client = connect(audited[0])
     ignored = {"keyslice.installation", "keyslice.package_format"}
-    for tag, value in _tags(client).items():
+    for number, (tag, value) in enumerate(_tags(client).items()):
         if tag in ignored:
             continue
-        for change in (
-            lambda tag: client.set_model_version_tag(MODEL, "1", tag, "forged"),
-            lambda tag: client.delete_model_version_tag(MODEL, "1", tag),
-        ):
-            change(tag)
-            faults = _faults(audited, cache)
-            assert f"tag {tag}" in {item.what for item in faults}
-            client.set_model_version_tag(MODEL, "1", tag, value)
+        if number % 2:
+            client.set_model_version_tag(MODEL, "1", tag, "forged")
+        else:
+            client.delete_model_version_tag(MODEL, "1", tag)
+        assert f"tag {tag}" in {item.what for item in _faults(audited, cache)}
+        client.set_model_version_tag(MODEL, "1", tag, value)
     assert _faults(audited, cache) == []
 
 
