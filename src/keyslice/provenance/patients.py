@@ -5,9 +5,10 @@ from typing import Any
 
 from keyslice.config import FolderDataset, Params, PhantomDataset, Workspace
 from keyslice.errors import UserError, did_you_mean
-from keyslice.exams import fingerprint, manifest
+from keyslice.exams import fingerprint
 from keyslice.exams.pseudonym import KEY_VARIABLE, PUBLISHED_KEY, pseudonym, secret_key
 from keyslice.exams.table import LabelTable
+from keyslice.provenance.membership import identity
 
 _PSEUDONYM = re.compile(r"[0-9a-f]{32}")
 
@@ -95,7 +96,7 @@ def _recorded(workspace: Workspace, name: str) -> dict[str, Any]:
     """What the newest manifest says that a dataset is made of."""
     kept = workspace.manifests(name).glob("[!.]*.parquet")
     newest = max(kept, key=lambda path: path.stat().st_mtime_ns, default=None)
-    return manifest.read_identity(newest) if newest else {}
+    return identity(newest) if newest else {}
 
 
 def _key(workspace: Workspace, name: str, source: dict[str, Any]) -> bytes:
@@ -103,7 +104,7 @@ def _key(workspace: Workspace, name: str, source: dict[str, Any]) -> bytes:
         return PUBLISHED_KEY
     key = secret_key(workspace)
     kept = [*workspace.manifests(name).glob("[!.]*.parquet")][:1]
-    recorded = manifest.read_identity(kept[0]).get("key") if kept else None
+    recorded = identity(kept[0]).get("key") if kept else None
     if recorded not in (None, pseudonym(key, "keyslice", "which key")):
         raise UserError(
             f"the key is not the one that the pseudonyms of {name} were made with",
