@@ -1,5 +1,6 @@
 """Nothing half-written: files and folders are made beside their place, then renamed into it."""
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -56,6 +57,18 @@ def folder_beside(target: Path) -> Iterator[Path]:
             old.replace(target)
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def sha256(path: Path) -> str:
+    """Hex digits, of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5(path: Path) -> str:
+    """By which DVC and MedMNIST know a file; it protects from no one."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def hidden(target: Path, suffix: str = "") -> Path:

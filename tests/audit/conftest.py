@@ -18,8 +18,8 @@ from keyslice.config import Workspace, load
 from keyslice.evaluation import predictions
 from keyslice.exams import manifest
 from keyslice.provenance import canonical, events, ledger
-from keyslice.provenance.code_evidence import stages_of
 from keyslice.registry import chronicle
+from keyslice.versioning import lock
 
 VERSION = "ab" * 16 + ".dir"
 SITES = ("North clinic", "South <clinic>")
@@ -163,7 +163,8 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
          "identity"), ""
     )  # fmt: skip
     told["stages"] = {
-        kind: versioning.stage_hash(workspace, name) for kind, name in stages_of(told).items()
+        kind: versioning.stage_hash(workspace, name)
+        for kind, name in lock.stages_of(told["model"], told["variant"]).items()
     }
     ledger.append(workspace, events.MODEL_REGISTERED, "scans/1", told)
     return workspace

@@ -6,7 +6,7 @@ import pytest
 
 from keyslice.config import FolderDataset, Prepare, Workspace
 from keyslice.errors import UserError
-from keyslice.exams import barred, checks, known, manifest, quarantine
+from keyslice.exams import barred, checks, known, manifest, manifest_columns, quarantine
 from keyslice.exams.barred import Barred
 from keyslice.exams.container import TOMBSTONE
 from keyslice.exams.exam import exam_path
@@ -40,7 +40,7 @@ def test_who_objects_before_any_exam_has_come_is_never_read(
         report = ingest(workspace, "ward", more, retry=retry)
         assert told(report) == (1, ("4.nii",), 0, 0, 11)
         assert report.found == 13  # the table is one of them
-    assert WHO not in manifest.read_patients(workspace.manifest("ward"))
+    assert WHO not in manifest_columns.read_patients(workspace.manifest("ward"))
 
 
 def test_who_withdraws_leaves_a_version_that_still_holds_them(

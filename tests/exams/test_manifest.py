@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from keyslice.errors import UserError
-from keyslice.exams import manifest
+from keyslice.exams import manifest, manifest_columns
 
 
 def _row(number: int, **changes):
@@ -70,7 +70,7 @@ def test_an_unchanged_manifest_is_not_written_again(tmp_path):
 
 def test_what_the_dataset_is_made_of_is_kept(tmp_path):
     manifest.write(manifest.frame([_row(0)]), tmp_path / "a.parquet", {"source": "folder", "n": 1})
-    assert manifest.read_identity(tmp_path / "a.parquet") == {"source": "folder", "n": 1}
+    assert manifest_columns.read_identity(tmp_path / "a.parquet") == {"source": "folder", "n": 1}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,10 @@ def test_a_row_that_breaks_a_rule_is_refused(changes):
         manifest.frame([_row(0), _row(7, **changes)])
 
 
-@pytest.mark.parametrize("read", [manifest.read, manifest.read_splits, manifest.read_identity])
+READERS = (manifest.read, manifest_columns.read_splits, manifest_columns.read_identity)
+
+
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("kept", [0, 5, -9])
 def test_a_damaged_manifest_names_the_way_out(tmp_path, read, kept):
     path = tmp_path / "data" / "exams" / "ward" / "manifest.parquet"
@@ -117,4 +120,4 @@ def test_the_splits_are_those_of_patients_or_of_exams_without_a_known_one(tmp_pa
     path = tmp_path / "manifest.parquet"
     unknown = _row(9, patient="unknown", split="test")
     manifest.write(manifest.frame([_row(2), _row(3), unknown]), path, {})
-    assert manifest.read_splits(path) == {f"{1:032x}": "train", f"{9:032x}": "test"}
+    assert manifest_columns.read_splits(path) == {f"{1:032x}": "train", f"{9:032x}": "test"}

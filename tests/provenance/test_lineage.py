@@ -187,11 +187,6 @@ def test_patients_that_a_public_set_does_not_name_are_not_counted(workspace, sto
     assert splits["train"] == membership.Size(2, 0)
 
 
-def test_what_a_dataset_is_made_of_is_read_as_the_manifest_has_it(workspace, story):
-    path = workspace.kept_manifest("scans", story.version(FIRST))
-    assert membership.identity(path) == manifest.read_identity(path) == {"source": "folder"}
-
-
 def test_an_alias_is_where_the_ledger_says_and_an_unknown_version_is_refused(workspace, story):
     story.version(FIRST)
     story.registered(1)

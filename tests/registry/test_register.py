@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import keyslice
-from keyslice import versioning
+from keyslice import files, versioning
 from keyslice.config import Params, Workspace, load
 from keyslice.errors import UserError
 from keyslice.evaluation import predictions
@@ -39,7 +39,7 @@ def test_the_candidate_becomes_the_challenger(
     assert (listed.name, listed.version, listed.aliases) == ("tiny", 1, ("challenger",))
     assert (listed.variant, listed.seed, listed.auc) == ("das", 1, 0.71)
     assert made.tags[tags.COMMIT] == "c0ffee"
-    assert made.tags["keyslice.weights"] == tags.file_sha256(
+    assert made.tags["keyslice.weights"] == files.sha256(
         workspace.models("tiny", "das") / "seed-1/model.safetensors"
     )
     assert made.tags["keyslice.retraining_run"] == parent
@@ -65,7 +65,7 @@ def test_a_version_names_what_was_trained_on_though_there_are_newer_exams(
     workspace: Workspace, params: Params, parent: str
 ) -> None:
     trained_on = versioning.version(workspace, "tiny")
-    manifest = tags.file_sha256(workspace.manifest("tiny"))
+    manifest = files.sha256(workspace.manifest("tiny"))
     workspace.manifest("tiny").write_text("another")
     versioning.record_version(workspace, "tiny")
     made = register(workspace, params, "tiny", parent)

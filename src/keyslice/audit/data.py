@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from keyslice.audit.subject import Subject, when
-from keyslice.exams import manifest, quarantine
+from keyslice.exams import manifest_columns, quarantine
 from keyslice.exams.source import UNKNOWN
 from keyslice.exams.split import SPLITS
 from keyslice.provenance import events, withdrawn
@@ -143,7 +143,7 @@ def _identifiers(one: Subject) -> str | None:
     if one.manifest is None:
         return None
     path = one.workspace.kept_manifest(one.model, one.told["dataset_version"])
-    return manifest.read_identity(path).get("identifiers")
+    return manifest_columns.read_identity(path).get("identifiers")
 
 
 def _quarantine(one: Subject) -> dict[str, int]:

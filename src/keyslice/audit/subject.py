@@ -9,14 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from keyslice import versioning
 from keyslice.config import StageSettings, Workspace
 from keyslice.errors import UserError
 from keyslice.exams import manifest
 from keyslice.provenance import events, ledger, standing
-from keyslice.provenance.code_evidence import stages_of
 from keyslice.provenance.ledger import Event
-from keyslice.registry import models, package
+from keyslice.registry import chronicle, models, package
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,7 @@ class Subject:
 
     def is_here(self, stage: str) -> bool:
         """Whether the workspace's results of a stage are this version's."""
-        name = stages_of(dict(self.told))[stage]
-        return versioning.stage_hash(self.workspace, name) == self.told["stages"][stage]
+        return chronicle.is_here(self.workspace, self.registered, stage)
 
 
 def subject(workspace: Workspace, model: str, version: int) -> Subject:

@@ -16,7 +16,7 @@ from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, print_json, say
 from keyslice.console.promotion import follows
 from keyslice.errors import RunError, UserError
-from keyslice.exams import manifest, quarantine
+from keyslice.exams import manifest_columns, quarantine
 from keyslice.exams.fingerprint import source_state
 from keyslice.exams.source import UNKNOWN
 from keyslice.provenance import ledger, naming, standing
@@ -126,7 +126,7 @@ def counts(workspace: Workspace, name: str) -> dict[str, int]:
     file = workspace.manifest(name)
     if not file.is_file():
         return {"exams": 0, "patients": 0, "quarantined": 0}
-    patients = manifest.read_patients(file)
+    patients = manifest_columns.read_patients(file)
     return {
         "exams": len(patients),
         "patients": len(set(patients) - {UNKNOWN}),

@@ -11,7 +11,7 @@ from typing import Any
 from keyslice import files
 from keyslice.config import Workspace
 from keyslice.errors import UserError
-from keyslice.exams import manifest
+from keyslice.exams import manifest_columns
 from keyslice.exams.split import group
 
 
@@ -38,7 +38,7 @@ def settled(workspace: Workspace, name: str, rows: Iterable[Mapping[str, Any]]) 
     splits = {group(row["exam_id"], row["patient"]): row["split"] for row in rows}
     # Not the hidden files: a kill leaves them half-written.
     for path in sorted(workspace.manifests(name).glob("[!.]*.parquet")):
-        for one, split in manifest.read_splits(path).items():
+        for one, split in manifest_columns.read_splits(path).items():
             if splits.setdefault(one, split) != split:
                 raise UserError(
                     f"has a patient in {split} whom another version of {name} has in {splits[one]}",

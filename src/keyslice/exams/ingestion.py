@@ -21,6 +21,7 @@ from keyslice.exams import (
     folder,
     history,
     manifest,
+    manifest_columns,
     medmnist,
     offer,
     phantom,
@@ -268,7 +269,7 @@ def _identity(workspace: Workspace, name: str, dataset: Dataset, key: bytes) -> 
                 "that file to start anew",
             )
         return now
-    recorded = manifest.read_identity(workspace.manifest(name))
+    recorded = manifest_columns.read_identity(workspace.manifest(name))
     then = fingerprint.default_identity(dataset) | recorded
     changed = [setting for setting in now if now[setting] != then.get(setting)]
     if changed == ["key"]:

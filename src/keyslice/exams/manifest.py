@@ -3,8 +3,6 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +10,13 @@ import pandas as pd
 import pandera.errors
 import pandera.pandas as pa
 import pyarrow
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from keyslice import files
-from keyslice.errors import UserError
 from keyslice.exams.exam import DTYPES
+from keyslice.exams.manifest_columns import IDENTITY, reading
 from keyslice.exams.source import UNKNOWN
-from keyslice.exams.split import SPLITS, group
-
-IDENTITY = b"keyslice"
-"""Key, in the file's own metadata, of what the dataset is made of."""
+from keyslice.exams.split import SPLITS
 
 TYPES = pyarrow.schema(
     [
@@ -165,52 +159,10 @@ def read(path: Path) -> pd.DataFrame:
     """The manifest as a table; `informative` holds lists of frame numbers or None.
 
     Raises:
-        UserError: damaged, or edited into something else; as `read_splits` and `read_identity`.
+        UserError: damaged, or edited into something else.
     """
-    with _reading(path):
+    with reading(path, pandera.errors.SchemaError):
         return SCHEMA.validate(to_pandas(pq.read_table(path)))
-
-
-def read_splits(path: Path) -> dict[str, str]:
-    """The split of each patient, or exam without a known one; see `split.group`."""
-    with _reading(path):
-        table = pq.read_table(path, columns=["exam_id", "patient", "split"])
-        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-        return {group(exam, patient): split for exam, patient, split in rows}
-
-
-def read_split(path: Path, split: str) -> set[str]:
-    """Ids of the exams of one split."""
-    with _reading(path):
-        table = pq.read_table(path, columns=["exam_id", "split"])
-        return set(table.filter(pc.field("split") == split)["exam_id"].to_pylist())
-
-
-def read_patients(path: Path) -> list[str]:
-    """The patient of each exam, `UNKNOWN` where a public set names none."""
-    with _reading(path):
-        return pq.read_table(path, columns=["patient"])["patient"].to_pylist()
-
-
-def read_identity(path: Path) -> dict[str, Any]:
-    """The settings that said what the dataset is made of."""
-    with _reading(path):
-        return json.loads((pq.read_schema(path).metadata or {})[IDENTITY])
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    # pyarrow's own errors are ValueErrors or OSErrors.
-    except (ValueError, OSError, KeyError, pandera.errors.SchemaError) as error:
-        raise UserError(
-            f"cannot be read as a manifest ({type(error).__name__})",
-            where="/".join(path.parts[-4:]),
-            rule="it is as an ingestion wrote it",
-            remedy=f"dvc checkout --force data/exams/{path.parent.name}.dvc, or restore it from "
-            "the backup",
-        ) from None
 
 
 def version_hash(path: Path) -> str:

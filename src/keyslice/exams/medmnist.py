@@ -1,7 +1,6 @@
 """The 3-D sets of MedMNIST: official files, checked by the package's MD5, official splits."""
 
 import ast
-import hashlib
 import os
 import urllib.error
 import urllib.request
@@ -78,7 +77,7 @@ def read_listings(path: Path, md5: str, dataset: MedMNISTDataset) -> list[Listin
     Raises:
         UserError: truncated, altered, or not such a file.
     """
-    if _md5(path) != md5:
+    if files.md5(path) != md5:
         raise UserError(
             "is truncated or not the official file",
             where=str(path),
@@ -146,7 +145,7 @@ def download(url: str, md5: str, target: Path) -> None:
             with part.open("wb") as file:
                 while block := answer.read(1 << 20):
                     file.write(block)
-            if _md5(part) != md5:
+            if files.md5(part) != md5:
                 raise UserError(
                     f"what came from {url} is not the official file",
                     rule=f"its MD5 must be {md5}",
@@ -157,8 +156,3 @@ def download(url: str, md5: str, target: Path) -> None:
         raise UserError(
             f"cannot fetch {url} ({reason})", rule="the set is not here yet", remedy=way_out
         ) from None
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -4,12 +4,12 @@ A file that has the size and the time of change which were noted is as it was; a
 and compared with the manifest's hash. So an ingestion without news costs one `stat` an exam.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from keyslice import files
 from keyslice.errors import UserError
 from keyslice.exams.exam import exam_name, exam_path
 from keyslice.exams.source import file_state
@@ -46,7 +46,10 @@ class Stored:
             state = file_state(os.stat(path))  # noqa: PTH116 - pathlib takes as long as the call
         except FileNotFoundError:
             return False
-        if state != self._noted.get(exam) and _sha256(Path(path)) != self._rows[exam]["sha256"]:
+        if (
+            state != self._noted.get(exam)
+            and files.sha256(Path(path)) != self._rows[exam]["sha256"]
+        ):
             return False
         self.states[exam] = state
         return True
@@ -82,8 +85,3 @@ class Stored:
                     "not offer this one any more",
                     remedy=f"dvc checkout --force data/exams/{self._folder.name}.dvc",
                 )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -37,8 +37,6 @@ class Checked:
     """Who signed that head."""
     anchored: int
     """The last event that a head on a remote covers; 0: none."""
-    noted: int
-    """The last event that any head covers."""
     remarks: tuple[str, ...]
     """What could not be looked at, and why."""
 
@@ -107,22 +105,17 @@ def check(workspace: Workspace, remote: str | None = None) -> Checked:
         signed=signed,
         signer=signer,
         anchored=max(pushed, default=0),
-        noted=max((one.head.sequence for one in matching), default=0),
         remarks=tuple(remarks),
     )
 
 
 def _links(workspace: Workspace) -> tuple[list[Fault], dict[int, str], int]:
     """What is wrong within the chain, the hash of each event, and bytes of a torn last line."""
-    try:
-        content = ledger.path(workspace).read_bytes()
-    except FileNotFoundError:
-        return [], {}, 0
-    end = content.rfind(b"\n") + 1
+    lines, torn = ledger.lines(workspace)
     faults: list[Fault] = []
     known: dict[int, str] = {}
     expected, previous = 1, ledger.FIRST
-    for line in content[:end].split(b"\n")[:-1]:
+    for line in lines:
         try:
             event = ledger.parse(line)
         except (ValueError, LookupError, TypeError) as error:
@@ -137,7 +130,7 @@ def _links(workspace: Workspace) -> tuple[list[Fault], dict[int, str], int]:
             faults.append(Fault(event.number, "does not follow from the event before it"))
         known[event.number] = event.hash
         expected, previous = event.number + 1, event.hash
-    return faults, known, len(content) - end
+    return faults, known, torn
 
 
 def _against(noted: heads.Noted, known: dict[int, str], last: int) -> list[Fault]:

@@ -47,20 +47,13 @@ def look(workspace: Workspace, registered: Event) -> Iterator[Item]:
     yield _settings(texts[PARAMS], told)
 
 
-def stages_of(told: dict[str, Any]) -> dict[str, str]:
-    """By kind, the names in dvc.lock of the stages that a version came from."""
-    dataset, variant = told["model"], told["variant"]
-    both = {kind: f"{kind}@{dataset}-{variant}" for kind in ("train", "evaluate")}
-    return {"prepare": f"prepare@{dataset}", **both, "compare": f"compare@{dataset}"}
-
-
 def _stages(text: str | None, told: Any) -> Iterator[Item]:
     try:
         entries = lock.entries_in(text or "")
     except ValueError:
         yield Item("code", LOCK, "missing" if text is None else "altered", "of the run's commit")
         return
-    for kind, stage in stages_of(told).items():
+    for kind, stage in lock.stages_of(told["model"], told["variant"]).items():
         yield _held("code", stage, lock.hash_of(entries, stage) or "", told["stages"][kind])
 
 

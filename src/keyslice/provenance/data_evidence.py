@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keyslice import files
 from keyslice.config import Workspace
 from keyslice.errors import UserError
 from keyslice.provenance import withdrawn
-from keyslice.provenance.code_evidence import LOCK, stages_of
+from keyslice.provenance.code_evidence import LOCK
 from keyslice.provenance.evidence import Item, State
 from keyslice.provenance.ledger import Event
 from keyslice.versioning import commits, lock
@@ -18,7 +19,6 @@ from keyslice.versioning.objects import TREE, Store
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being read, how many files have been, and of how many."""
-_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def look(
         noted = lock.entries_in(texts[LOCK] or "")
     except (UserError, ValueError):  # `code_evidence` tells of it
         noted = {}
-    for stage in stages_of(told).values():
+    for stage in lock.stages_of(told["model"], told["variant"]).values():
         outputs |= {("results", path): md5 for path, md5 in lock.outputs(noted, stage).items()}
     here = _here(workspace, told, exams)
     for (part, path), md5 in outputs.items():
@@ -75,7 +75,7 @@ def _here(workspace: Workspace, told: Any, exams: str) -> dict[str, str | None]:
         now = lock.entries(workspace)
     except UserError:  # `registry.verification` tells of it
         return {}
-    for stage in stages_of(told).values():
+    for stage in lock.stages_of(told["model"], told["variant"]).values():
         here |= lock.outputs(now, stage)
     return here
 
@@ -127,8 +127,8 @@ def _file(source: _Source, md5: str, place: Path | None) -> Iterator[tuple[State
 def _is(path: Path, md5: str, erased: Mapping[str, frozenset[str]]) -> bool:
     """Whether a file holds what its md5 says, or else what a withdrawal put in its place."""
     if md5 in erased:
-        return _digest(path, "sha256") in erased[md5]
-    return _digest(path, "md5") == md5
+        return files.sha256(path) in erased[md5]
+    return files.md5(path) == md5
 
 
 def _manifest(source: _Source, told: Mapping[str, Any], found: Sequence[Event]) -> Iterator[Item]:
@@ -139,7 +139,7 @@ def _manifest(source: _Source, told: Mapping[str, Any], found: Sequence[Event]) 
         yield Item("data", shown, "missing", "in state/manifests")
         return
     expected = withdrawn.successor(found, told["manifest"])
-    sound = _digest(kept, "sha256") == expected
+    sound = files.sha256(kept) == expected
     detail = "" if expected == told["manifest"] else "without who has withdrawn"
     yield Item("data", shown, "sound" if sound else "altered", detail)
 
@@ -147,14 +147,6 @@ def _manifest(source: _Source, told: Mapping[str, Any], found: Sequence[Event]) 
 def _object(cache: Store, md5: str) -> bytes | None:
     found = cache.find(md5)
     return found[0].read_bytes() if found else None
-
-
-def _digest(path: Path, kind: str) -> str:
-    hashing = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            hashing.update(block)
-    return hashing.hexdigest()
 
 
 def _names(folder: Path) -> set[str]:

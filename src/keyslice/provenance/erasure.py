@@ -147,12 +147,6 @@ def digest(content: Iterable[bytes]) -> str:
     return found.hexdigest()
 
 
-def md5(path: Path) -> str:
-    """By which DVC knows a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
 def _without_rows(path: Path, ban: Barred) -> bytes:
     who = told(path)
     if who is None:

@@ -132,7 +132,7 @@ def read(workspace: Workspace) -> list[Event]:
     """
     found: list[Event] = []
     previous = FIRST
-    for number, line in enumerate(lines(workspace), 1):
+    for number, line in enumerate(lines(workspace)[0], 1):
         try:
             event = parse(line)
         except (ValueError, LookupError, TypeError) as error:
@@ -147,19 +147,19 @@ def read(workspace: Workspace) -> list[Event]:
 def readable(workspace: Workspace) -> list[Event]:
     """The events that are as they were written, of a ledger that may be damaged."""
     found = []
-    for line in lines(workspace):
+    for line in lines(workspace)[0]:
         with suppress(ValueError, LookupError, TypeError):
             found.append(parse(line))
     return found
 
 
-def lines(workspace: Workspace) -> list[bytes]:
-    """Whole lines, without their ends."""
+def lines(workspace: Workspace) -> tuple[list[bytes], int]:
+    """Whole lines, without their ends, and the bytes of what follows the last of them."""
     try:
-        content = path(workspace).read_bytes()
+        *whole, fragment = path(workspace).read_bytes().split(b"\n")
     except FileNotFoundError:
-        return []
-    return content[: content.rfind(b"\n") + 1].split(b"\n")[:-1]
+        return [], 0
+    return whole, len(fragment)
 
 
 def parse(line: bytes) -> Event:

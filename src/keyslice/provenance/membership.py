@@ -4,22 +4,19 @@ Asked of the manifests kept in state/manifests: no exam needs to be there. Only 
 the question is about are read, without pandas: 200 versions of 10,000 exams take half a second.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from keyslice.config import Workspace
-from keyslice.errors import UserError
+from keyslice.exams.manifest_columns import reading
 from keyslice.exams.source import UNKNOWN
 from keyslice.provenance import events
 from keyslice.provenance.ledger import Event
@@ -118,18 +115,8 @@ def rows(workspace: Workspace, version: DatasetVersion) -> list[Row]:
         UserError: it is damaged.
     """
     path = workspace.kept_manifest(version.dataset, version.version)
-    with _reading(path), pq.ParquetFile(path) as file:
+    with reading(path), pq.ParquetFile(path) as file:
         return _listed(file.read(["exam_id", "patient", "label", "split"]))
-
-
-def identity(path: Path) -> dict[str, Any]:
-    """What a manifest says that its dataset is made of; as `manifest.read_identity`, but at once.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    with _reading(path):
-        return json.loads((pq.read_schema(path).metadata or {})[b"keyslice"])
 
 
 def size(some: Iterable[Row]) -> Size:
@@ -141,7 +128,7 @@ def size(some: Iterable[Row]) -> Size:
 def _rows(workspace: Workspace, version: DatasetVersion, *, column: Column, beginning: str) -> Held:
     path = workspace.kept_manifest(version.dataset, version.version)
     few = ["label", "split"]  # of few values each
-    with _reading(path), pq.ParquetFile(path, read_dictionary=few) as file:
+    with reading(path), pq.ParquetFile(path, read_dictionary=few) as file:
         sought = file.read([column], use_threads=False)
         wanted = pc.MatchSubstringOptions(beginning)
         match = pc.call_function("starts_with", [sought[column]], wanted)
@@ -157,16 +144,3 @@ def _rows(workspace: Workspace, version: DatasetVersion, *, column: Column, begi
 def _listed(table: pyarrow.Table) -> list[Row]:
     columns = (table[name].to_pylist() for name in ("exam_id", "patient", "label", "split"))
     return [Row(*row) for row in zip(*columns, strict=True)]
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, OSError, KeyError) as error:  # pyarrow's are of these kinds
-        raise UserError(
-            f"cannot be read ({type(error).__name__})",
-            where="/".join(path.parts[-4:]),
-            rule="each version's manifest is kept, to answer for its exams",
-            remedy="restore it from the backup of state/",
-        ) from None

@@ -5,19 +5,17 @@ from typing import Any
 
 from keyslice.config import FolderDataset, Params, PhantomDataset, Workspace
 from keyslice.errors import UserError, did_you_mean
-from keyslice.exams import fingerprint
+from keyslice.exams import fingerprint, manifest_columns
 from keyslice.exams.pseudonym import KEY_VARIABLE, PUBLISHED_KEY, pseudonym, secret_key
 from keyslice.exams.table import LabelTable
-from keyslice.provenance.membership import identity
+from keyslice.provenance import membership
 
 _PSEUDONYM = re.compile(r"[0-9a-f]{32}")
 
 
 def datasets(workspace: Workspace, params: Params) -> list[str]:
     """All that are configured or have a kept manifest; also those that left the settings."""
-    kept = workspace.state / "manifests"
-    there = {path.name for path in kept.iterdir() if path.is_dir()} if kept.is_dir() else set()
-    return sorted({*params.datasets} | there)
+    return sorted({*params.datasets, *membership.datasets(workspace, [])})
 
 
 def pseudonyms(
@@ -96,7 +94,7 @@ def _recorded(workspace: Workspace, name: str) -> dict[str, Any]:
     """What the newest manifest says that a dataset is made of."""
     kept = workspace.manifests(name).glob("[!.]*.parquet")
     newest = max(kept, key=lambda path: path.stat().st_mtime_ns, default=None)
-    return identity(newest) if newest else {}
+    return manifest_columns.read_identity(newest) if newest else {}
 
 
 def _key(workspace: Workspace, name: str, source: dict[str, Any]) -> bytes:
@@ -104,7 +102,7 @@ def _key(workspace: Workspace, name: str, source: dict[str, Any]) -> bytes:
         return PUBLISHED_KEY
     key = secret_key(workspace)
     kept = [*workspace.manifests(name).glob("[!.]*.parquet")][:1]
-    recorded = identity(kept[0]).get("key") if kept else None
+    recorded = manifest_columns.read_identity(kept[0]).get("key") if kept else None
     if recorded not in (None, pseudonym(key, "keyslice", "which key")):
         raise UserError(
             f"the key is not the one that the pseudonyms of {name} were made with",

@@ -25,7 +25,7 @@ from keyslice import files
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
 from keyslice.provenance import environment, events, ledger, standing, withdrawn
-from keyslice.provenance.code_evidence import LOCK, REQUIREMENTS, stages_of
+from keyslice.provenance.code_evidence import LOCK, REQUIREMENTS
 from keyslice.versioning import commits, git, lock, processes
 from keyslice.versioning.objects import Store
 
@@ -151,7 +151,7 @@ def _rebuild(
     variables = _code_first(place, python)
     exams = place.pointer(told["model"]).relative_to(place.root).as_posix()
     _dvc(place, say, variables, "checkout", exams)
-    stages = stages_of(told)
+    stages = lock.stages_of(told["model"], told["variant"])
     output = place.models(told["model"], told["variant"])
     if output.exists() or (place.state / "checkpoints").exists():
         raise RunError(f"{output} is there before anything was trained: nothing would be proved")
@@ -186,7 +186,9 @@ def _difference(place: Workspace, told: Any, cache: Store) -> float:
     path = place.results(told["model"], told["variant"]) / "predictions.parquet"
     name = path.relative_to(place.root).as_posix()
     text = commits.contents(place, told["run_commit"], LOCK)[LOCK]
-    md5 = lock.outputs(lock.entries_in(text or ""), stages_of(told)["evaluate"])[name]
+    md5 = lock.outputs(
+        lock.entries_in(text or ""), lock.stages_of(told["model"], told["variant"])["evaluate"]
+    )[name]
     kept = cache.find(md5)
     if not kept:
         raise RunError(f"the first run's {name} is not in DVC's cache; dvc pull")

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from keyslice import files
 from keyslice.config import Workspace
 from keyslice.errors import UserError
 from keyslice.exams import barred
 from keyslice.exams.barred import Barred
-from keyslice.provenance import erasure, events, ledger
+from keyslice.provenance import erasure, events, ledger, standing
 from keyslice.provenance.erasure import Item, Stretch
 from keyslice.provenance.withdrawn import Erased
 from keyslice.versioning import lock, objects
@@ -291,7 +292,7 @@ def kept_items(workspace: Workspace, name: str, ban: Barred) -> Iterator[tuple[P
     """The kept manifests of a dataset that hold rows of theirs."""
     for path in sorted(workspace.manifests(name).glob("[!.]*.parquet")):
         if erasure.exams_in(path, ban):
-            yield path, Item(erasure.md5(path), "manifest")
+            yield path, Item(files.md5(path), "manifest")
 
 
 def entry_of(path: Path, item: Item, ban: Barred) -> Erased:
@@ -299,7 +300,7 @@ def entry_of(path: Path, item: Item, ban: Barred) -> Erased:
     return {
         "md5": item.md5,
         "kind": item.kind,
-        "was": erasure.digest(erasure.pieces(path)),
+        "was": files.sha256(path),
         "replaced_by": erasure.digest(erasure.without(path, item, ban)),
     }
 
@@ -323,7 +324,5 @@ def _models(
         and event.payload["model"] == name
         and event.payload["dataset_version"] in set(held)
     }
-    moves = [e.payload["to"] for e in known
-             if e.action == events.CHAMPION_MOVED and e.payload["model"] == name]  # fmt: skip
-    champion = moves[-1] if moves else None
+    champion = standing.champion(known, name)
     return tuple(sorted(learned)), champion if champion in learned else None

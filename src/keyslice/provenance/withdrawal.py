@@ -22,7 +22,7 @@ from typing import Any
 from keyslice import files, versioning
 from keyslice.config import Params, Workspace, load
 from keyslice.errors import UserError
-from keyslice.exams import barred, fingerprint, manifest
+from keyslice.exams import barred, fingerprint, manifest, manifest_columns
 from keyslice.exams.barred import Barred
 from keyslice.exams.exam import exam_path
 from keyslice.exams.lock import dataset_lock, locked
@@ -307,7 +307,7 @@ def _new_version(workspace: Workspace, params: Params, name: str, ban: Barred) -
     before = lock.version(workspace, name)
     rows = manifest.rows(manifest.read(path)).values()
     left = [row for row in rows if not ban.bars(row)]
-    manifest.write(manifest.frame(left), path, manifest.read_identity(path))
+    manifest.write(manifest.frame(left), path, manifest_columns.read_identity(path))
     sweep(workspace, name, (row["exam_id"] for row in left))
     fingerprint.forget(workspace, name, ban.exams)
     versions.record(workspace, params, name, before)

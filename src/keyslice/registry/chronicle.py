@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keyslice import __version__, versioning
@@ -32,7 +31,6 @@ FACTS: Mapping[str, str] = {
     "identity": "keyslice.identity",
 }
 """Of a registered version: name in the event's payload, and the version's tag of the same text."""
-STAGES = ("prepare", "train", "evaluate", "compare")
 
 
 def plan_of(params: Params, dataset: str) -> dict[str, Any]:
@@ -89,27 +87,27 @@ def registered(workspace: Workspace, params: Params, version: "ModelVersion") ->
         return known
     facts: dict[str, Any] = {key: version.tags.get(tag, "") for key, tag in FACTS.items()}
     variant = facts["variant"]
-    metrics = _json(workspace.results(name, variant) / "metrics.json")
+    metrics = (workspace.results(name, variant) / "metrics.json").read_text(encoding="utf-8")
     payload = facts | {
         "model": name,
         "version": number,
         "seed": int(facts["seed"]),
         "validation_auc": float(facts["validation_auc"]),
-        "stages": {stage: version.tags.get(f"keyslice.stage.{stage}", "") for stage in STAGES},
+        "stages": {stage: version.tags.get(f"keyslice.stage.{stage}", "") for stage in lock.KINDS},
         "trained": versioning.stage_hash(workspace, f"train@{name}-{variant}"),
         "settings": params.stage(name, variant).model_dump(mode="json"),
         "classes": list(params.dataset(name).classes),
-        "figures": metrics.get("seeds", {}).get(facts["seed"], {}),
+        "figures": json.loads(metrics).get("seeds", {}).get(facts["seed"], {}),
         "keyslice": __version__,
     }
     return ledger.append(workspace, events.MODEL_REGISTERED, events.named(name, number), payload)
 
 
-def is_here(workspace: Workspace, version: Event) -> bool:
-    """Whether the results in the workspace are those that a version was registered from."""
+def is_here(workspace: Workspace, version: Event, kind: str = "evaluate") -> bool:
+    """Whether the workspace's results of a kind of stage are those of a registered version."""
     told = version.payload
-    stage = f"evaluate@{told['model']}-{told['variant']}"
-    return versioning.stage_hash(workspace, stage) == told["stages"]["evaluate"]
+    stage = lock.stages_of(told["model"], told["variant"])[kind]
+    return lock.stage_hash(workspace, stage) == told["stages"][kind]
 
 
 def plan_before_training(found: list[Event], version: Event) -> Event | None:
@@ -133,7 +131,3 @@ def plan_before_training(found: list[Event], version: Event) -> Event | None:
         if told_by == trained:
             break
     return fixed
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

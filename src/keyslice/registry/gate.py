@@ -11,7 +11,7 @@ from keyslice.errors import RunError, UserError
 from keyslice.evaluation.criteria import Contender, assess
 from keyslice.evaluation.criterion import Outcome
 from keyslice.evaluation.subgroups import Exams
-from keyslice.exams import manifest
+from keyslice.exams import manifest_columns
 from keyslice.provenance import canonical, events, heads, ledger, standing
 from keyslice.provenance.ledger import Event
 from keyslice.registry import champion, chronicle, marks, soundness, trial
@@ -186,7 +186,7 @@ def _look(
         version = event.payload["dataset_version"]
         if version not in shared:
             kept = workspace.kept_manifest(test.dataset, version)
-            before = manifest.read_split(kept, "test") if kept.is_file() else today
+            before = manifest_columns.read_split(kept, "test") if kept.is_file() else today
             shared[version] = len(today & before) >= SAME_TEST * len(today)
         spent += shared[version] * event.payload["alpha"]
     return 1 + math.ceil(spent / (plan["alpha"] / plan["looks"]) - 1e-9)

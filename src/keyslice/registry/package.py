@@ -28,7 +28,6 @@ from typing import Any
 from keyslice import files
 from keyslice.config import FolderDataset, Params, StageSettings, Workspace
 from keyslice.errors import UserError
-from keyslice.registry import tags
 
 FORMAT_VERSION = 2
 DESCRIPTION = "package.json"
@@ -112,7 +111,7 @@ def _thresholds(
 def digest(folder: Path) -> str:
     """sha256 over the names and contents of all files in a folder."""
     hashes = {
-        path.relative_to(folder).as_posix(): tags.file_sha256(path)
+        path.relative_to(folder).as_posix(): files.sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -144,7 +143,7 @@ def check(folder: Path) -> None:
             "dataset's present results: keyslice register DATASET",
         )
     weights, expected = folder / WEIGHTS, description["provenance"][WEIGHTS_HASH]
-    if not weights.is_file() or tags.file_sha256(weights) != expected:
+    if not weights.is_file() or files.sha256(weights) != expected:
         raise UserError(
             f"{WEIGHTS} is not the one that {DESCRIPTION} names",
             where=str(folder),

@@ -12,7 +12,7 @@ from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.provenance import heads
-from keyslice.registry import chronicle, tags
+from keyslice.registry import chronicle
 from keyslice.registry.client import exists, registry_uri, tracking_uri
 from keyslice.registry.origin import prepared_manifest
 from keyslice.stages.running import only_retraining
@@ -95,7 +95,7 @@ def check_current(workspace: Workspace, params: Params, dataset: str) -> None:
             remedy=f"keyslice ingest {dataset}",
         )
     # Nor what a stage read: DVC hashes the exams when the stage has ended.
-    if prepared_manifest(workspace, dataset) != tags.file_sha256(workspace.manifest(dataset)):
+    if prepared_manifest(workspace, dataset) != files.sha256(workspace.manifest(dataset)):
         raise UserError(
             "was made from another manifest than the dataset's",
             where=f"data/prepared/{dataset}",

@@ -9,13 +9,14 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keyslice import versioning
+from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.registry import chronicle, loader, package, tags
 from keyslice.registry.mirror import Mirror, described
 from keyslice.registry.origin import prepared_manifest
 from keyslice.registry.owner import CHALLENGER, is_own, refuse_anothers
+from keyslice.versioning import lock
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -128,8 +129,6 @@ def _hashes(
     """What the version is and what it came from; the same hashes are the same model."""
     settings = params.stage(dataset, variant).model_dump_json()
     weights = workspace.models(dataset, variant) / f"seed-{seed}" / package.WEIGHTS
-    stages = (f"prepare@{dataset}", f"train@{dataset}-{variant}", f"evaluate@{dataset}-{variant}")
-    stages = (*stages, f"compare@{dataset}")
     return {
         tags.DATASET: dataset,
         tags.VARIANT: variant,
@@ -140,18 +139,14 @@ def _hashes(
         package.WEIGHTS_HASH: _file_hash(weights),
         "keyslice.package_format": str(package.FORMAT_VERSION),
         **{
-            f"keyslice.stage.{stage.partition('@')[0]}": _stage_hash(workspace, stage)
-            for stage in stages
+            f"keyslice.stage.{kind}": lock.stage_hash(workspace, stage) or ""
+            for kind, stage in lock.stages_of(dataset, variant).items()
         },
     }
 
 
-def _stage_hash(workspace: Workspace, stage: str) -> str:
-    return versioning.stage_hash(workspace, stage) or ""
-
-
 def _file_hash(path: Path) -> str:
-    return tags.file_sha256(path) if path.is_file() else ""
+    return files.sha256(path) if path.is_file() else ""
 
 
 def _signature(classes: tuple[str, ...]) -> "ModelSignature":

@@ -13,7 +13,7 @@ from keyslice.config import Workspace
 from keyslice.evaluation import predictions
 from keyslice.evaluation.criterion import Criterion, decided
 from keyslice.exams import drift as exams_drift
-from keyslice.exams import manifest
+from keyslice.exams import manifest, manifest_columns
 from keyslice.exams.split import group
 from keyslice.provenance import canonical
 from keyslice.provenance.ledger import Event
@@ -74,7 +74,7 @@ def leakage(workspace: Workspace, test: TestSet, versions: Sequence[Event]) -> C
         if not kept.is_file():
             words = f"the manifest of version {number}'s exams is not in state/manifests"
             return decided("leakage", "check", False, words)
-        splits = manifest.read_splits(kept)
+        splits = manifest_columns.read_splits(kept)
         learned = sum(splits.get(one) in ("train", "validation") for one in today)
         if learned:
             words = f"version {number} was trained or chosen on {learned} of today's test patients"

@@ -1,8 +1,6 @@
-"""Names of the tags on runs and model versions, and the hashes that they carry."""
+"""Names of the tags on runs and model versions."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 KIND = "keyslice.kind"
@@ -48,9 +46,3 @@ def _leaves(values: Mapping[str, Any], separator: str, prefix: str) -> Iterator[
             yield from _leaves(value, separator, name)
         else:
             yield name, value
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

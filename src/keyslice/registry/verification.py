@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keyslice import files
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.provenance import (
@@ -147,7 +148,7 @@ def _package(client: "MlflowClient", workspace: Workspace, registered: Event) ->
         yield _same("package", "all its files", package.digest(folder), told["artifact"])
         yield _same("package", "what the model is made of", package.digest(data), told["package"])
         try:
-            weights = tags.file_sha256(data / package.WEIGHTS)
+            weights = files.sha256(data / package.WEIGHTS)
             described = json.loads((data / package.DESCRIPTION).read_text(encoding="utf-8"))
             settings = described["settings"]
         except (OSError, ValueError, LookupError):

@@ -20,7 +20,8 @@ PATIENCE_SECONDS = 5.0
 
 T = TypeVar("T")
 _MERGE = re.compile(r"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
-_ORDER = ("prepare", "train", "evaluate", "compare")
+KINDS = ("prepare", "train", "evaluate", "compare")
+"""Of stages, in the order of the graph."""
 
 
 def version(workspace: Workspace, dataset: str) -> str | None:
@@ -52,17 +53,22 @@ def stage_names(dataset: str, variants: Iterable[str]) -> list[str]:
     ]
 
 
+def stages_of(dataset: str, variant: str) -> dict[str, str]:
+    """The stages that one variant's results come from, by kind."""
+    return dict(zip(KINDS, stage_names(dataset, [variant]), strict=True))
+
+
 def followers(stage: str, names: Iterable[str]) -> set[str]:
     """Those of `names` that are the stage or come after it in the graph."""
     kind, dataset, variant = _parts(stage)
-    if kind not in _ORDER:
+    if kind not in KINDS:
         return set()
     parts = {name: _parts(name) for name in names}
     return {
         name
         for name, (k, d, v) in parts.items()
         if d == dataset
-        and _ORDER.index(k) >= _ORDER.index(kind)
+        and KINDS.index(k) >= KINDS.index(kind)
         and ("" in (variant, v) or v == variant)
     }
 
