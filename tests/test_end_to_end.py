@@ -344,3 +344,22 @@ def test_another_candidate_is_held_against_the_champion_through_the_gate(workspa
     difference = _keyslice(workspace, "lineage", "scans/2", "--against", "1").stdout
     assert "the same dataset version" in difference
     assert "das → full" in difference
+
+
+def test_exams_that_come_and_a_patient_who_withdraws_alter_nothing_that_is_told(workspace):
+    """Last of all: the data moves on, what was made of the patient is gone, and all is sound."""
+    _write_exams(workspace / "data" / "inbox" / "scans", range(24, 27))
+    assert _keyslice(workspace, "ingest", "scans").returncode == 0
+    asked = ("withdraw", "--patient", "MRN-00003", "--reason", "asked", "--yes")
+    assert _keyslice(workspace, *asked).returncode == 0
+    told = json.loads(_keyslice(workspace, "verify", "scans@challenger", "--json").stdout)
+    assert [one for one in told["items"] if one["state"] != "sound"] == []
+    assert not [*(workspace / "data" / "prepared" / "scans").glob("store.json")]
+    pointer = workspace / "data" / "exams" / "scans.dvc"
+    text = pointer.read_text()
+    pointer.write_text(re.sub(r"md5: .", "md5: f" if "md5: f" not in text else "md5: e", text))
+    told = json.loads(_keyslice(workspace, "verify", "scans@challenger", "--json").stdout)
+    pointer.write_text(text)
+    assert [one["what"] for one in told["items"] if one["state"] != "sound"] == [
+        "data/exams/scans.dvc"
+    ]

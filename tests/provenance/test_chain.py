@@ -177,7 +177,7 @@ def test_a_remote_shows_that_ledger_heads_and_git_were_all_cut_back(
     earlier = anchor.contents(filled, anchor.REF, heads.FILE)
     ledger.append(filled, "run.started", "scans", {})
     heads.note(filled)
-    anchor.push(filled, "far")
+    heads.push(filled, "far")
     assert len(anchor.contents(filled, anchor.REF, heads.FILE)) == len(earlier) + 1
     found = chain.check(filled, "far")
     assert found.anchored == EVENTS + 1

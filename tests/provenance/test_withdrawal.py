@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +16,19 @@ import pandas as pd
 import pytest
 import yaml
 
-from keyslice import versioning
+from keyslice import files, versioning
 from keyslice.config import Params, Workspace, load
 from keyslice.errors import UserError
 from keyslice.evaluation import predictions
 from keyslice.exams import barred, checks, known, manifest
 from keyslice.exams.container import TOMBSTONE
 from keyslice.exams.exam import exam_path
+from keyslice.exams.lock import locked
 from keyslice.exams.pseudonym import PUBLISHED_KEY, pseudonym
 from keyslice.ingest import ingest_dataset
 from keyslice.prepared import PreparedStore
 from keyslice.provenance import erasure, events, ledger, patients, withdrawal, withdrawn
+from keyslice.provenance.reproduction import REPRODUCTION
 from keyslice.provenance.withdrawal import Done
 from keyslice.stages.prepare import prepare
 from keyslice.versioning import objects
@@ -302,7 +306,7 @@ def test_each_object_is_what_its_md5_says_or_what_a_withdrawal_left(
     for place in (workspace.root / ".dvc" / "cache", workspace.root.parent / "remote"):
         for md5, path in objects.Store("any", place).all():
             allowed = replaced.get(md5, "")
-            assert md5.startswith(erasure.md5(path)) == (not allowed), path
+            assert md5.startswith(files.md5(path)) == (not allowed), path
             assert not allowed or erasure.digest([path.read_bytes()]) in allowed
             erased += bool(allowed)
     assert erased == 34
@@ -366,6 +370,18 @@ def test_the_next_ingestion_finds_nothing_new(
     again = ingest_dataset(workspace, load(workspace.params), "ward")
     assert again.report.shut == ("10.npz", "11.npz", "3.npz")
     assert again.version == done.versions["ward"]
+
+
+def test_nothing_is_erased_while_a_model_is_rebuilt_from_it(
+    workspace: Workspace, asked: dict[str, str]
+) -> None:
+    with ThreadPoolExecutor(1) as other, ExitStack() as held:
+        lock = locked(workspace, REPRODUCTION, "keyslice reproduce")
+        other.submit(held.enter_context, lock).result()
+        with pytest.raises(UserError, match="reproduction is still in use by `keyslice reprod"):
+            withdrawal.withdraw(workspace, asked, "asked for")
+        other.submit(held.close).result()
+    assert not barred.read(workspace, "ward").patients
 
 
 def test_a_remote_that_is_away_stops_a_withdrawal_before_anything_changes(

@@ -21,6 +21,7 @@ from keyslice.provenance.ledger import Event
 from keyslice.registry import champion, marks
 from keyslice.registry.approval import decide
 from keyslice.registry.client import connect
+from keyslice.registry.models import download
 from keyslice.registry.rollback import restore, rollback
 
 MODEL = "tiny"
@@ -255,15 +256,27 @@ def test_the_anchor_is_the_last_that_a_person_approved(
     assert standing.anchor(ledger.read(workspace), MODEL) == second
 
 
+def test_a_champion_that_learned_from_who_has_withdrawn_is_warned_of(
+    workspace: Workspace, client: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, _ = (_promoted(workspace, client) for _ in range(2))
+    erased = {"withdrawal": "w", "dataset": MODEL, "versions": {"a.dir": 2}, "erased": []}
+    ledger.append(workspace, events.WITHDRAWAL_BEGUN, MODEL, erased)
+    assert "withdrawn" not in caplog.text
+    rollback(workspace, MODEL, "slow")
+    assert f"version {first} learned from 2 exams that were withdrawn since" in caplog.text
+
+
 def test_an_alias_that_was_moved_behind_the_ledgers_back_stops_everything_until_it_is_put_back(
     workspace: Workspace, client: MlflowClient
 ) -> None:
     first, second = (_promoted(workspace, client) for _ in range(2))
     client.set_registered_model_alias(MODEL, "champion", str(first))
-    with pytest.raises(
-        UserError, match=rf"on version {first}, by the ledger it is version {second}"
-    ):
+    told = rf"on version {first}, by the ledger it is version {second}"
+    with pytest.raises(UserError, match=told):
         rollback(workspace, MODEL, "try")
+    with pytest.raises(UserError, match=told):
+        download(workspace, MODEL, "@champion")
     moved = restore(workspace, MODEL, "moved by hand")
     assert moved
     assert _champions(workspace, client) == (second, second)
@@ -278,6 +291,7 @@ def test_a_decision_that_was_cut_off_is_carried_out_by_the_next_command(
     workspace: Workspace,
     client: MlflowClient,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     approval: str,
     cut: int,
 ) -> None:
@@ -308,9 +322,11 @@ def test_a_decision_that_was_cut_off_is_carried_out_by_the_next_command(
     found = ledger.read(workspace)
     begun = approval == "automatic" or standing.decision(found, MODEL, second) is not None
     ended = standing.champion(found, MODEL) == second
-    settled = champion.settle(workspace, client, MODEL)
+    settled = champion.take_up(workspace, client, MODEL)
     expected = second if begun else first
     assert (settled is not None) == (begun and not ended)
+    said = f"had been cut off; it is on version {second} now"
+    assert (said in caplog.text) == (begun and not ended)
     assert _champions(workspace, client) == (expected, expected)
     assert champion.settle(workspace, client, MODEL) is None
 

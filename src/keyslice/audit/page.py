@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from keyslice.audit import standards
+from keyslice.evaluation import pages
 from keyslice.evaluation.presentation import NONE, decimals
 from keyslice.provenance.differences import counted, value
 
@@ -79,13 +79,7 @@ def numbers() -> dict[str, str]:
 
 def render(content: Mapping[str, Any], figures: Mapping[str, Markup]) -> str:
     """The page of `keyslice.audit.content.content`, with `keyslice.audit.figures.figures`."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("keyslice.audit"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment("keyslice.audit")
     environment.filters |= {
         "when": _when,
         "number": _number,

@@ -20,8 +20,10 @@ from keyslice.exams import manifest_columns, quarantine
 from keyslice.exams.fingerprint import source_state
 from keyslice.exams.source import UNKNOWN
 from keyslice.provenance import ledger, naming, standing
+from keyslice.registry.champion import words
 from keyslice.registry.drift import kept
 from keyslice.registry.models import Model, models
+from keyslice.registry.owner import CHAMPION
 from keyslice.registry.retrainings import Retraining, last_retrainings
 from keyslice.stages.running import UnderWay, retraining_of, under_way
 
@@ -59,11 +61,14 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> None:
         registered = None if last is None else part(lambda: models(workspace))
     for name, one in (last or {}).items():
         datasets[name]["last_retraining"] = _retraining(one, name in busy)
+    waiting = part(lambda: [*_moved(workspace, registered or []), *_waiting(workspace)]) or []
     if as_json:
         shown = None if registered is None else [_model(model) for model in registered]
-        print_json({"datasets": datasets, "running": [_run(r) for r in running], "models": shown})
+        running_now = [_run(r) for r in running]
+        told = {"datasets": datasets, "running": running_now, "models": shown, "waiting": waiting}
+        print_json(told)
     else:
-        _show(datasets, running, registered, part(lambda: _waiting(workspace)) or [])
+        _show(datasets, running, registered, waiting)
     if problems:
         raise problems[0]
 
@@ -157,6 +162,23 @@ def _due(
         stages = "1 stage is" if number == 1 else f"{number} stages are"
         return f"{stages} out of date; keyslice retrain {name} brings all up to date"
     return None
+
+
+def _moved(workspace: Workspace, registered: list[Model]) -> list[str]:
+    """Of each model whose champion in MLflow is not the ledger's."""
+    found = ledger.read(workspace)
+    lines = []
+    for model in naming.models(found):
+        here = next(
+            (m.version for m in registered if m.name == model and CHAMPION in m.aliases), None
+        )
+        told = standing.champion(found, model)
+        if registered and here != told and standing.unfinished(found, model) is None:
+            lines.append(
+                f"{model}: in MLflow @{CHAMPION} is on {words(here)}, by the ledger on "
+                f"{words(told)}; keyslice champion {model} --restore REASON puts it back"
+            )
+    return lines
 
 
 def _waiting(workspace: Workspace) -> list[str]:

@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from keyslice.config import Evaluate
-from keyslice.evaluation import contact_sheet, palette, plots, presentation, published, where
+from keyslice.evaluation import contact_sheet, pages, palette, plots, presentation, published, where
 from keyslice.evaluation.candidate import Candidate
 from keyslice.evaluation.predictions import predicted
 from keyslice.evaluation.runs import Run, Start
@@ -56,13 +55,7 @@ def overview(content: Content) -> dict[str, str]:
 
 def render(content: Content, figures: Mapping[str, str]) -> str:
     """The page, with the figures of `overview`; equal content gives equal text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("keyslice.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment("keyslice.evaluation")
     test, looks = _test(content)
     first = next(iter(content.results.values()))
     return environment.get_template("report.html.j2").render(

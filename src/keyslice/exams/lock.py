@@ -66,7 +66,7 @@ def locked(
         except Timeout:
             raise UserError(
                 f"{name} is still in use by {_holder(note)}",
-                rule="one process at a time ingests or prepares a dataset",
+                rule="one process at a time does this",
                 remedy="wait until it has ended, or end it",
             ) from None
     outermost = lock.lock_counter == 1

@@ -28,6 +28,8 @@ class _Source:
     workspace: Workspace
     cache: Store
     erased: Mapping[str, frozenset[str]]
+    incomplete: bool
+    """A withdrawal has removed from the workspace what was made of the exams."""
     progress: Progress
 
 
@@ -49,9 +51,10 @@ def look(
         cache: of DVC.
         progress: for a progress bar.
     """
-    source = _Source(workspace, cache, withdrawn.replacements(found), progress)
     told: Any = registered.payload
     dataset = told["model"]
+    incomplete = withdrawn.exams_withdrawn(found, dataset, told["dataset_version"]) > 0
+    source = _Source(workspace, cache, withdrawn.replacements(found), incomplete, progress)
     exams = workspace.exams(dataset).relative_to(workspace.root).as_posix()
     outputs = {("data", exams): told["dataset_version"]}
     try:
@@ -105,7 +108,8 @@ def _output(source: _Source, part: str, path: str, md5: str, place: Path | None)
             yield Item(part, f"{path}/{name}", "altered", "it does not belong there")
     if not faults:
         many = "1 file" if len(listed) == 1 else f"{len(listed)} files"
-        yield Item(part, path, "sound", many + ("" if place is None else ", here and in the cache"))
+        both = place is not None and not source.incomplete
+        yield Item(part, path, "sound", many + (", here and in the cache" if both else ""))
 
 
 def _file(source: _Source, md5: str, place: Path | None) -> Iterator[tuple[State, str]]:
@@ -119,7 +123,8 @@ def _file(source: _Source, md5: str, place: Path | None) -> Iterator[tuple[State
     if place is None:
         return
     if not place.is_file():
-        yield "missing", "in the workspace"
+        if not source.incomplete:
+            yield "missing", "in the workspace"
     elif not _is(place, md5, source.erased):
         yield "altered", "in the workspace"
 

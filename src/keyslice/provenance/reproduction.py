@@ -24,6 +24,7 @@ import pyarrow.parquet
 from keyslice import files
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
+from keyslice.exams.lock import locked
 from keyslice.provenance import environment, events, ledger, standing, withdrawn
 from keyslice.provenance.code_evidence import LOCK, REQUIREMENTS
 from keyslice.versioning import commits, git, lock, processes
@@ -31,6 +32,8 @@ from keyslice.versioning.objects import Store
 
 TOLERANCE = 0.02
 """Of a probability, where weights are not equal bit for bit: rounding, amplified by training."""
+REPRODUCTION = "reproduction"
+"""Lock of what is rebuilt, a copy of the exams: one at a time, and none while any is erased."""
 Outcome = Literal["identical", "equivalent", "different", "not reproducible"]
 Say = Callable[[str], None]
 
@@ -92,7 +95,10 @@ def reproduce(
         words = f"not reproducible: {erased} {'exam' if erased == 1 else 'exams'} withdrawn"
         made = Reproduction("not reproducible", words)
     else:
-        with _checkout(workspace, told["run_commit"], cache) as place:
+        with (
+            locked(workspace, REPRODUCTION, "keyslice reproduce"),
+            _checkout(workspace, told["run_commit"], cache) as place,
+        ):
             made = _rebuild(place, told, cache, present, tolerance, say)
     payload = {
         "model": model,

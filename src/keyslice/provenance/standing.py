@@ -71,6 +71,16 @@ def anchor(found: Iterable[Event], model: str) -> int | None:
     return next((reign.version for reign in past if reign.version is not None), None)
 
 
+def dataset_version(found: Iterable[Event], dataset: str) -> str | None:
+    """The version that a dataset became last; None: the ledger tells of none."""
+    told = [
+        event.payload["version"]
+        for event in found
+        if event.action == events.DATASET_VERSIONED and event.payload["dataset"] == dataset
+    ]
+    return told[-1] if told else None
+
+
 def registered(found: Iterable[Event], model: str, version: int) -> Event | None:
     """The event of a version's registration."""
     return _last(found, model, version, (events.MODEL_REGISTERED,))

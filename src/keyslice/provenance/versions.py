@@ -6,7 +6,7 @@ from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.exams import history, listed, manifest
 from keyslice.exams.split import group
-from keyslice.provenance import events, heads, ledger
+from keyslice.provenance import events, heads, ledger, standing
 
 
 def record(workspace: Workspace, params: Params, name: str, previous: str | None) -> str:
@@ -28,13 +28,9 @@ def record(workspace: Workspace, params: Params, name: str, previous: str | None
     version = versioning.record_version(workspace, name)
     history.keep(workspace, name, version)
     with ledger.exclusive(workspace):
-        told = [
-            event.payload["version"]
-            for event in ledger.read(workspace)
-            if event.action == events.DATASET_VERSIONED and event.payload["dataset"] == name
-        ]
-        if told[-1:] != [version]:
-            before = told[-1] if told else previous
+        told = standing.dataset_version(ledger.read(workspace), name)
+        if told != version:
+            before = told or previous
             payload = _payload(workspace, name, version, None if before == version else before)
             ledger.append(workspace, events.DATASET_VERSIONED, f"{name}@{version}", payload)
             heads.note(workspace)

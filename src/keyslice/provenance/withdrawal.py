@@ -11,8 +11,6 @@ their exams in it}, models, champion, erased: [{md5, kind, was, replaced_by}] (S
 after); of the second also version (of the dataset, now) and barred (SHA-256 of the list).
 """
 
-import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -24,16 +22,14 @@ from keyslice.config import Params, Workspace, load
 from keyslice.errors import UserError
 from keyslice.exams import barred, fingerprint, manifest, manifest_columns
 from keyslice.exams.barred import Barred
-from keyslice.exams.exam import exam_path
 from keyslice.exams.lock import dataset_lock, locked
-from keyslice.provenance import erasure, events, heads, ledger, reproduction, versions
+from keyslice.provenance import erasure, events, heads, ledger, purge, versions
 from keyslice.provenance.erasure import Item
+from keyslice.provenance.reproduction import REPRODUCTION
 from keyslice.provenance.traces import (
-    PIXELS,
     Part,
     Plan,
     entry_of,
-    kept_items,
     manifests,
     survey,
     unique,
@@ -134,7 +130,7 @@ def resume(workspace: Workspace) -> list[Done]:
 
 @contextmanager
 def _alone(workspace: Workspace, names: Iterable[str]) -> Iterator[None]:
-    """Nothing is ingested, prepared, trained or registered meanwhile.
+    """Nothing is ingested, prepared, trained, registered, judged or rebuilt meanwhile.
 
     Raises:
         UserError: something of it runs; names it.
@@ -143,6 +139,7 @@ def _alone(workspace: Workspace, names: Iterable[str]) -> Iterator[None]:
     with ExitStack() as held:
         held.enter_context(locked(workspace, "withdrawal", "keyslice withdraw"))
         held.enter_context(only_retraining(workspace, names, "keyslice withdraw"))
+        held.enter_context(locked(workspace, REPRODUCTION, "keyslice withdraw", patience=0))
         for name in names:
             held.enter_context(dataset_lock(workspace, name, "withdraw"))
         for one in under_way(workspace):
@@ -227,11 +224,11 @@ def _carry_out(workspace: Workspace, found: Plan, stores: Sequence[Store]) -> Do
     for store in stores:
         store.flush()
     for part in found.parts:
-        erased += _erase_kept(workspace, part.dataset, found.ban)
+        erased += purge.kept_manifests(workspace, part.dataset, found.ban)
         if part.exams:
-            _erase_derived(workspace, part.dataset, found.ban)
+            purge.derived(workspace, part.dataset, found.ban)
     if found.exams:
-        _erase_state(workspace, found)
+        purge.state(workspace, found)
     made = _versions(workspace, found)
     _complete(workspace, found, begun, unique(erased), made)
     _note(workspace, found).unlink(missing_ok=True)
@@ -318,57 +315,3 @@ def _erase(store: Store, path: Path, item: Item, ban: Barred) -> Erased:
     if entry["was"] != entry["replaced_by"]:
         store.replace(path, erasure.without(path, item, ban))
     return entry
-
-
-def _erase_kept(workspace: Workspace, name: str, ban: Barred) -> list[Erased]:
-    """Take them out of the manifests that are kept of every version."""
-    entries = []
-    for path, item in [*kept_items(workspace, name, ban)]:
-        entries.append(entry_of(path, item, ban))
-        content = b"".join(erasure.without(path, item, ban))
-        with files.beside(path) as part:
-            part.write_bytes(content)
-    return entries
-
-
-def _erase_derived(workspace: Workspace, name: str, ban: Barred) -> None:
-    """Remove from data/ what was made of their exams; the next retraining makes it anew."""
-    store = workspace.prepared(name)
-    whole = store / "index.parquet"
-    if whole.is_file() and erasure.exams_in(whole, ban):
-        (store / "store.json").unlink(missing_ok=True)  # first: without it no store is complete
-    for record in store.glob("*.json"):
-        try:
-            mine = json.loads(record.read_bytes()).keys() & ban.exams
-        except (ValueError, AttributeError):
-            continue
-        if mine:  # the shard first: the record says that it is theirs
-            record.with_suffix(".npy").unlink(missing_ok=True)
-            record.unlink()
-    for hidden in store.glob(".*"):  # a shard that a kill cut off
-        hidden.unlink()
-    for folder in (store, workspace.data / "results" / name):
-        _remove_tables(folder, ban)
-    for shown in PIXELS:
-        (workspace.comparison(name) / shown).unlink(missing_ok=True)
-    for exam in ban.exams:
-        exam_path(workspace.exams(name), exam).unlink(missing_ok=True)
-        (workspace.root / f"{exam}.png").unlink(missing_ok=True)  # of `keyslice show`
-
-
-def _erase_state(workspace: Workspace, found: Plan) -> None:
-    """Remove from state/ what was made of single exams."""
-    reproduction.sweep(workspace)
-    for part in found.parts:
-        fingerprint.forget(workspace, part.dataset, found.ban.exams)
-        if part.exams:
-            shutil.rmtree(workspace.state / "checkpoints" / part.dataset, ignore_errors=True)
-    for folder in workspace.state.iterdir():
-        if folder.is_dir() and folder.name != "manifests":
-            _remove_tables(folder, found.ban)
-
-
-def _remove_tables(folder: Path, ban: Barred) -> None:
-    for path in [*folder.rglob("*.parquet")]:
-        if erasure.exams_in(path, ban):
-            path.unlink()

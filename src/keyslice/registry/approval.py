@@ -44,7 +44,7 @@ def decide(
     """
     client = existing(workspace)
     with ledger.exclusive(workspace):
-        champion.settle(workspace, client, model)
+        champion.take_up(workspace, client, model)
         found = ledger.read(workspace)
         where = f"model {model} version {version}"
         gate = _gate(found, model, version, where)

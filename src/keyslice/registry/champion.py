@@ -1,16 +1,17 @@
 """The alias `champion` in MLflow, moved only together with the ledger.
 
 The ledger is told first that it will move, then it moves, then the ledger is told that it has. A
-process that ends in between leaves an intent, which the next command carries out (`settle`). So an
+process that ends in between leaves an intent, which the next command carries out (`take_up`). So an
 alias that is elsewhere than the ledger says, with no intent open, was moved by someone else.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
-from keyslice.provenance import events, heads, ledger, standing
+from keyslice.provenance import events, heads, ledger, standing, withdrawn
 from keyslice.provenance.ledger import Event
 from keyslice.registry import marks
 from keyslice.registry.owner import CHAMPION
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Reason = Literal["promotion", "rollback", "restoration"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,22 @@ def check_alias(client: "MlflowClient", found: list[Event], model: str) -> None:
             f"@{CHAMPION} is on {words(seen)}, by the ledger it is {words(told)}",
             where=f"model {model}",
             rule="the alias moves by keyslice approve and keyslice rollback alone",
-            remedy=f"find out who moved it; keyslice champion {model} --restore puts it back",
+            remedy=f"find out who did; keyslice champion {model} --restore REASON puts it back",
         )
+
+
+def check_followed(workspace: Workspace, client: "MlflowClient", model: str) -> None:
+    """`check_alias` for who only follows the alias.
+
+    Passes what this ledger does not tell of, such as a model of another workspace, and a move that
+    is under way or was cut off.
+
+    Raises:
+        UserError: it was moved behind the ledger's back.
+    """
+    found = ledger.readable(workspace)
+    if standing.of_model(found, model) and standing.unfinished(found, model) is None:
+        check_alias(client, found, model)
 
 
 def move(
@@ -66,6 +83,8 @@ def move(
 ) -> Moved:
     """Put the alias on a version; the ledger's lock is held meanwhile.
 
+    Warns of one that learned from exams which have been withdrawn.
+
     Args:
         workspace: whose ledger.
         client: of MLflow.
@@ -76,9 +95,19 @@ def move(
         reason: in a person's words.
     """
     with ledger.exclusive(workspace):
+        found = ledger.read(workspace)
+        if to is not None and (count := withdrawn.models_affected(found).get((model, to))):
+            logger.warning(
+                "%s version %d learned from %s withdrawn since; keyslice retrain %s makes one "
+                "that did not",
+                model,
+                to,
+                "1 exam that was" if count == 1 else f"{count} exams that were",
+                model,
+            )
         intent = {
             "model": model,
-            "from": standing.champion(ledger.read(workspace), model),
+            "from": standing.champion(found, model),
             "to": to,
             "because": because,
             "decision": decision,
@@ -89,9 +118,9 @@ def move(
 
 
 def settle(workspace: Workspace, client: "MlflowClient", model: str) -> Moved | None:
-    """Carry out what was decided before a process was cut off; None: there is nothing.
+    """Carry out what has been decided and is not done; None: there is nothing.
 
-    Marks in MLflow that such a process did not come to set are set, too.
+    Marks in MLflow that are not set yet are set, too.
     """
     with ledger.exclusive(workspace):
         found = ledger.read(workspace)
@@ -111,6 +140,19 @@ def settle(workspace: Workspace, client: "MlflowClient", model: str) -> Moved | 
             )
         marks.complete(client, ledger.read(workspace), model)
         return moved
+
+
+def take_up(workspace: Workspace, client: "MlflowClient", model: str) -> Moved | None:
+    """`settle` before anything else is done: a process that was cut off left it. Says so."""
+    moved = settle(workspace, client, model)
+    if moved is not None:
+        logger.warning(
+            "a move of %s@%s had been cut off; it is on %s now",
+            model,
+            CHAMPION,
+            words(moved.after),
+        )
+    return moved
 
 
 def _carry_out(workspace: Workspace, client: "MlflowClient", intent: Event) -> Moved:

@@ -12,6 +12,7 @@ from keyslice.evaluation.criteria import Contender, assess
 from keyslice.evaluation.criterion import Outcome
 from keyslice.evaluation.subgroups import Exams
 from keyslice.exams import manifest_columns
+from keyslice.exams.lock import dataset_lock
 from keyslice.provenance import canonical, events, heads, ledger, standing
 from keyslice.provenance.ledger import Event
 from keyslice.registry import champion, chronicle, marks, soundness, trial
@@ -42,8 +43,13 @@ def run(workspace: Workspace, params: Params, model: str, version: int | None = 
         UserError: there is no such version, or it is the champion; or the alias was moved behind
             the ledger's back; or a package or an exam is missing or damaged.
     """
+    with dataset_lock(workspace, model, "keyslice gate"):
+        return _run(workspace, params, model, version)
+
+
+def _run(workspace: Workspace, params: Params, model: str, version: int | None) -> Event:
     client = existing(workspace)
-    champion.settle(workspace, client, model)
+    champion.take_up(workspace, client, model)
     found = ledger.read(workspace)
     champion.check_alias(client, found, model)
     registered = _challenger(found, model, version)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from keyslice import files
 from keyslice.config import Workspace
 from keyslice.errors import UserError, without_credentials
-from keyslice.registry import package, tags
+from keyslice.registry import champion, package, tags
 from keyslice.registry.client import connect, exists, tracking_uri
 from keyslice.registry.owner import CHALLENGER, CHAMPION
 from keyslice.registry.register import PACKAGE
@@ -76,13 +76,16 @@ def download(workspace: Workspace, name: str, version: str | None = None) -> Pat
 
     Raises:
         UserError: no such model or version, or not one of Keyslice's; or its package is not where
-            it was stored, or is not what was registered.
+            it was stored, or is not what was registered; or `@champion` is not where the ledger
+            says.
     """
     version = version or in_use(workspace, name)
     if not exists(workspace):
         raise _unknown(name, version)
     client = connect(workspace)
     found = resolved(client, name, version.removeprefix("@"))
+    if version.removeprefix("@") == CHAMPION:
+        champion.check_followed(workspace, client, name)
     if tags.PACKAGE not in found.tags:
         raise UserError(
             "is not one that Keyslice registered",

@@ -23,7 +23,7 @@ def rollback(workspace: Workspace, model: str, reason: str, *, to: int | None = 
     """
     client = existing(workspace)
     with ledger.exclusive(workspace):
-        champion.settle(workspace, client, model)
+        champion.take_up(workspace, client, model)
         found = ledger.read(workspace)
         champion.check_alias(client, found, model)
         now = standing.champion(found, model)
@@ -65,7 +65,7 @@ def restore(workspace: Workspace, model: str, reason: str) -> Moved | None:
     """
     client = existing(workspace)
     with ledger.exclusive(workspace):
-        settled = champion.settle(workspace, client, model)
+        settled = champion.take_up(workspace, client, model)
         found = ledger.read(workspace)
         told = standing.champion(found, model)
         if champion.alias(client, model) == told:

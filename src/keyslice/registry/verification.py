@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keyslice import files
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
+from keyslice.exams.lock import dataset_lock
 from keyslice.provenance import (
     chain,
     code_evidence,
@@ -24,7 +25,7 @@ from keyslice.registry import approval, champion, chronicle, marks, models, pack
 from keyslice.registry.client import existing
 from keyslice.registry.owner import CHALLENGER, CHAMPION
 from keyslice.registry.register import IDENTITY
-from keyslice.versioning import commits
+from keyslice.versioning import commits, lock
 from keyslice.versioning.objects import Store
 
 if TYPE_CHECKING:
@@ -53,6 +54,18 @@ def verify(
     Raises:
         UserError: the ledger cannot be read at all; or it knows no such version.
     """
+    with dataset_lock(workspace, model, "keyslice verify"):
+        return _verify(workspace, params, model, version, cache, progress)
+
+
+def _verify(
+    workspace: Workspace,
+    params: Params,
+    model: str,
+    version: int,
+    cache: Store,
+    progress: data_evidence.Progress,
+) -> list[Item]:
     checked = chain.check(workspace, params.ledger.remote)
     found = [Item("ledger", f"event {f.number}", "altered", f.what) for f in checked.faults]
     if not found:
@@ -198,7 +211,12 @@ def _workspace(workspace: Workspace, found: Sequence[Event], registered: Event) 
         yield Item("workspace", "its files", "unseen", "a later run has begun to change them")
         return
     pointer = workspace.pointer(dataset).relative_to(workspace.root).as_posix()
-    names = (code_evidence.PARAMS, code_evidence.LOCK, code_evidence.REQUIREMENTS, pointer)
+    names = [code_evidence.PARAMS, code_evidence.LOCK, code_evidence.REQUIREMENTS]
+    newest = standing.dataset_version(found, dataset)
+    if newest in (None, told["dataset_version"]):
+        names.append(pointer)
+    else:  # an ingestion or a withdrawal has gone on, and told the ledger
+        yield _same("workspace", pointer, _version_here(workspace, dataset), newest)
     try:
         texts = commits.contents(workspace, told["run_commit"], *names)
     except UserError:
@@ -214,9 +232,16 @@ def _workspace(workspace: Workspace, found: Sequence[Event], registered: Event) 
             yield Item("workspace", name, "missing" if here is None else "altered", detail)
 
 
+def _version_here(workspace: Workspace, dataset: str) -> str | None:
+    try:
+        return lock.version(workspace, dataset)
+    except UserError:  # no pointer that DVC has written
+        return None
+
+
 def _mlflow(client: "MlflowClient", registered: Event) -> "ModelVersion":
     return models.resolved(client, registered.payload["model"], str(registered.payload["version"]))
 
 
-def _same(part: str, what: str, found: str, told: str) -> Item:
+def _same(part: str, what: str, found: str | None, told: str | None) -> Item:
     return Item(part, what, "sound" if found == told else "altered")

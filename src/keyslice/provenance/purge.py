@@ -1,0 +1,71 @@
+"""A withdrawal in the workspace: out of kept manifests, and away with what was made of the exams.
+
+Each step may be done twice: a withdrawal that was killed takes it again.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from keyslice import files
+from keyslice.config import Workspace
+from keyslice.exams import fingerprint
+from keyslice.exams.barred import Barred
+from keyslice.exams.exam import exam_path
+from keyslice.provenance import erasure, reproduction
+from keyslice.provenance.traces import PIXELS, Plan, entry_of, kept_items
+from keyslice.provenance.withdrawn import Erased
+
+
+def kept_manifests(workspace: Workspace, name: str, ban: Barred) -> list[Erased]:
+    """Take them out of the manifests that are kept of every version; what each was and is."""
+    entries = []
+    for path, item in [*kept_items(workspace, name, ban)]:
+        entries.append(entry_of(path, item, ban))
+        content = b"".join(erasure.without(path, item, ban))
+        with files.beside(path) as part:
+            part.write_bytes(content)
+    return entries
+
+
+def derived(workspace: Workspace, name: str, ban: Barred) -> None:
+    """Remove from data/ what was made of their exams; the next retraining makes it anew."""
+    store = workspace.prepared(name)
+    whole = store / "index.parquet"
+    if whole.is_file() and erasure.exams_in(whole, ban):
+        (store / "store.json").unlink(missing_ok=True)  # first: without it no store is complete
+    for record in store.glob("*.json"):
+        try:
+            mine = json.loads(record.read_bytes()).keys() & ban.exams
+        except (ValueError, AttributeError):
+            continue
+        if mine:  # the shard first: the record says that it is theirs
+            record.with_suffix(".npy").unlink(missing_ok=True)
+            record.unlink()
+    for hidden in store.glob(".*"):  # a shard that a kill cut off
+        hidden.unlink()
+    for folder in (store, workspace.data / "results" / name):
+        _remove_tables(folder, ban)
+    for shown in PIXELS:
+        (workspace.comparison(name) / shown).unlink(missing_ok=True)
+    for exam in ban.exams:
+        exam_path(workspace.exams(name), exam).unlink(missing_ok=True)
+        (workspace.root / f"{exam}.png").unlink(missing_ok=True)  # of `keyslice show`
+
+
+def state(workspace: Workspace, found: Plan) -> None:
+    """Remove from state/ what was made of single exams."""
+    reproduction.sweep(workspace)
+    for part in found.parts:
+        fingerprint.forget(workspace, part.dataset, found.ban.exams)
+        if part.exams:
+            shutil.rmtree(workspace.state / "checkpoints" / part.dataset, ignore_errors=True)
+    for folder in workspace.state.iterdir():
+        if folder.is_dir() and folder.name != "manifests":
+            _remove_tables(folder, found.ban)
+
+
+def _remove_tables(folder: Path, ban: Barred) -> None:
+    for path in [*folder.rglob("*.parquet")]:
+        if erasure.exams_in(path, ban):
+            path.unlink()
