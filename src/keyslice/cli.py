@@ -506,16 +506,7 @@ def experiment(datasets: Sequence[str], parallel: int | None, output: Path | Non
 @click.option("--pseudonym", metavar="P", help="Of a patient, or its first digits.")
 @click.option("--exams", "list_exams", is_flag=True, help="List exams' ids and pseudonyms, too.")
 @json_option
-def lineage(
-    what: str | None,
-    version: str | None,
-    against: str | None,
-    patient: str | None,
-    issuer: str | None,
-    pseudonym: str | None,
-    list_exams: bool,
-    as_json: bool,
-) -> None:
+def lineage(what: str | None, version: str | None, **options: Any) -> None:
     """Tell what came from what, from any end.
 
     WHAT is a model (its history), MODEL/3 or MODEL@champion (its data, code, gate, decisions), a
@@ -525,17 +516,7 @@ def lineage(
     from keyslice.config import Workspace
     from keyslice.console import lineage
 
-    lineage.run(
-        Workspace.find(),
-        what,
-        version,
-        against=against,
-        patient=patient,
-        issuer=issuer,
-        pseudonym=pseudonym,
-        list_exams=list_exams,
-        as_json=as_json,
-    )
+    lineage.run(Workspace.find(), what, version, **options)
 
 
 @main.group(cls=Group)

@@ -361,7 +361,7 @@ def stored(through: Gate, monkeypatch: pytest.MonkeyPatch) -> Callable[[], trial
     weights = hashlib.sha256(b"weights").hexdigest()
     about = {
         "format_version": package.FORMAT_VERSION,
-        "provenance": {package.WEIGHTS_HASH: weights},
+        "provenance": {tags.WEIGHTS: weights},
     }
     (folder / package.DESCRIPTION).write_text(json.dumps(about))
     source = (through.workspace.state / "stored").as_uri()

@@ -4,10 +4,11 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,53 @@ def test_any_tag_that_was_changed_or_removed_in_mlflow_is_found(
             client.delete_model_version_tag(MODEL, "1", tag)
         assert f"tag {tag}" in {item.what for item in _faults(audited, cache)}
         client.set_model_version_tag(MODEL, "1", tag, value)
+    assert _faults(audited, cache) == []
+
+
+RUN_CHANGES = {
+    "parameter train.epochs": ("params", "key = 'train.epochs'", "'77'"),
+    "test/auc": ("latest_metrics", "key = 'test/auc'", "0.987"),
+    "/test/auc/mean": ("latest_metrics", "key LIKE '%/test/auc/mean'", "0.987"),
+    "train_loss of epoch 0": ("metrics", "key = 'train_loss' AND step = 0", "0.001"),
+    "tag keyslice.candidate": ("tags", "key = 'keyslice.candidate'", "'other/0'"),
+    "tag keyslice.stage_hash": ("tags", "key = 'keyslice.stage_hash'", "'0'"),
+}
+
+
+@contextmanager
+def _runs_changed(file: Path) -> Iterator[None]:
+    """All RUN_CHANGES in MLflow's database, taken back when the block is left."""
+    before = []
+    with closing(sqlite3.connect(file)) as database, database:
+        for table, where, value in RUN_CHANGES.values():
+            rows = database.execute(f"SELECT value, rowid FROM {table} WHERE {where}").fetchall()
+            assert rows
+            before.append((table, rows))
+            database.execute(f"UPDATE {table} SET value = {value} WHERE {where}")
+    try:
+        yield
+    finally:
+        with closing(sqlite3.connect(file)) as database, database:
+            for table, rows in before:
+                database.executemany(f"UPDATE {table} SET value = ? WHERE rowid = ?", rows)
+
+
+def test_what_was_changed_of_a_run_in_mlflow_is_found(
+    audited: tuple[Workspace, Params], cache: objects.Store
+) -> None:
+    told = next(e for e in ledger.read(audited[0]) if e.action == "model.registered").payload
+    kept = audited[0].state / "artifacts" / MODEL
+    altered = [
+        kept / told["training_run"] / "artifacts/history.csv",
+        kept / told["run"] / "artifacts/comparison.csv",
+    ]
+    with _runs_changed(audited[0].state / "mlflow.db"), _as_before(*altered):
+        for file in altered:
+            _altered(file, "flip", random.Random(0))
+        whats = [item.what for item in _faults(audited, cache)]
+    for name in [*RUN_CHANGES, *(f"file {file.name}" for file in altered)]:
+        assert [what for what in whats if what.endswith(name)], name
+    assert all(what.startswith(("training's run", "retraining's run")) for what in whats)
     assert _faults(audited, cache) == []
 
 

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 FACTS: Mapping[str, str] = {
     "dataset_version": tags.VERSION,
-    "manifest": "keyslice.manifest",
+    "manifest": tags.MANIFEST,
     "variant": tags.VARIANT,
     "seed": tags.SEED,
-    "run": "keyslice.retraining_run",
-    "training_run": "keyslice.training_run",
+    "run": tags.RETRAINING_RUN,
+    "training_run": tags.TRAINING_RUN,
     "run_commit": tags.COMMIT,
-    "parameters": "keyslice.parameters",
-    "weights": "keyslice.weights",
+    "parameters": tags.PARAMETERS,
+    "weights": tags.WEIGHTS,
     "package": tags.PACKAGE,
     "artifact": tags.ARTIFACT,
-    "requirements": "keyslice.requirements",
-    "validation_auc": "keyslice.validation_auc",
-    "identity": "keyslice.identity",
+    "requirements": tags.REQUIREMENTS,
+    "validation_auc": tags.VALIDATION_AUC,
+    "identity": tags.IDENTITY,
 }
 """Of a registered version: name in the event's payload, and the version's tag of the same text."""
 
@@ -93,7 +93,7 @@ def registered(workspace: Workspace, params: Params, version: "ModelVersion") ->
         "version": number,
         "seed": int(facts["seed"]),
         "validation_auc": float(facts["validation_auc"]),
-        "stages": {stage: version.tags.get(f"keyslice.stage.{stage}", "") for stage in lock.KINDS},
+        "stages": {stage: version.tags.get(tags.stage_tag(stage), "") for stage in lock.KINDS},
         "trained": versioning.stage_hash(workspace, f"train@{name}-{variant}"),
         "settings": params.stage(name, variant).model_dump(mode="json"),
         "classes": list(params.dataset(name).classes),

@@ -17,7 +17,7 @@ from keyslice import versioning
 from keyslice.config import Workspace
 from keyslice.provenance.installation import installation
 from keyslice.registry import client as mlflow_client
-from keyslice.registry import curves, tags, timings
+from keyslice.registry import curves, runs, tags, timings
 from keyslice.registry.owner import refuse_anothers
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ NOTE_CHARACTERS = 5000
 """That every release of MLflow takes as a tag."""
 PARAMS_AT_ONCE = 100
 """Parameters and tags that MLflow takes in one call."""
-EXAM_MAPS = "exam_maps.svg"
-"""Shows single exams: a patient who withdraws must not stay in it, and MLflow keeps what it has."""
-COMPARISON_FILES = ("comparison.csv", "comparison.md", "candidate.json")
 
 
 class Mirror:
@@ -134,10 +131,10 @@ class Mirror:
             self.client.delete_run(parent)
             return known.info.run_id
         folder = self.workspace.comparison(self.dataset)
-        for name in COMPARISON_FILES:
+        for name in runs.COMPARISON_FILES:
             self.client.log_artifact(parent, str(folder / name))
         for figure in sorted((folder / "figures").glob("*")):
-            if figure.name != EXAM_MAPS:
+            if figure.name != runs.EXAM_MAPS:
                 self.client.log_artifact(parent, str(figure), "figures")
         self._log_dataset(parent, "comparison")
         self._log_metrics(parent, self._summary(variants))
@@ -163,34 +160,30 @@ class Mirror:
     def _fill(self, run_id: str, variant: str, seed: int, settings: Mapping[str, Any]) -> None:
         models = self.workspace.models(self.dataset, variant) / f"seed-{seed}"
         results = self.workspace.results(self.dataset, variant)
-        flat = {k: str(v) for k, v in tags.flatten(settings, ".").items()} | {"seed": str(seed)}
-        self._log_params(run_id, flat)
+        self._log_params(run_id, runs.parameters(settings, seed))
         curves.log(self.client, run_id, curves.read(models / "history.csv"))
-        metrics = _json(results / "metrics.json").get("seeds", {}).get(str(seed), {})
-        self._log_metrics(run_id, tags.flatten(metrics, "/"))
+        self._log_metrics(run_id, runs.figures(_json(results / "metrics.json"), seed))
         self._log_dataset(run_id, "training")
         for file in (models / "summary.json", models / "history.csv", results / "confusion.json"):
             self.client.log_artifact(run_id, str(file))
         # The MD5 is the results' own, so that a run leads to the bytes it was trained from.
         self.client.set_tag(run_id, tags.VERSION, self._version() or "none")
 
-    def _summary(self, variants: Iterable[str]) -> dict[str, Any]:
+    def _summary(self, variants: Iterable[str]) -> dict[str, float]:
         """Each variant's figures over seeds, and its wall times, under `<variant>/…`."""
-        figures: dict[str, Any] = {}
+        figures: dict[str, float] = {}
         for variant in variants:
             results = _json(self.workspace.results(self.dataset, variant) / "metrics.json")
-            results.pop("seeds", None)
-            measured = timings.current(self.workspace, self.dataset, variant)
-            if measured is not None:
-                results["timings"] = measured
-            figures |= tags.flatten(results, "/", variant)
+            figures |= runs.over_seeds(results, variant)
+            measured = timings.current(self.workspace, self.dataset, variant) or {}
+            figures |= runs.numbers(tags.flatten(measured, "/", f"{variant}/timings"))
         return figures
 
-    def _log_metrics(self, run_id: str, values: Mapping[str, Any]) -> None:
+    def _log_metrics(self, run_id: str, values: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(k, float(v), now, 0) for k, v in values.items() if _is_number(v)]
+        metrics = [Metric(name, value, now, 0) for name, value in values.items()]
         for start in range(0, len(metrics), curves.BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + curves.BATCH])
 
@@ -270,7 +263,3 @@ def _note(comparison: Path, reason: str) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

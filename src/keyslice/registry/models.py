@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from keyslice import files
 from keyslice.config import Workspace
 from keyslice.errors import UserError, without_credentials
-from keyslice.registry import champion, package, tags
-from keyslice.registry.client import connect, exists, tracking_uri
+from keyslice.registry import artifacts, champion, package, tags
+from keyslice.registry.client import connect, exists
 from keyslice.registry.owner import CHALLENGER, CHAMPION
 from keyslice.registry.register import PACKAGE
 
@@ -119,7 +118,7 @@ def _stored(
 ) -> Path:
     """The folder of a version's package; a server's is fetched into state/packages, once."""
     fetched = workspace.state / "packages" / sha256
-    if urlsplit(_uri(client, version)).scheme in ("", "file"):
+    if artifacts.is_local(_uri(client, version)):
         return fetch(client, workspace, version, fetched, DATA)
     if package.digest(fetched / PACKAGE) != sha256:
         with files.folder_beside(fetched) as part:
@@ -141,23 +140,17 @@ def fetch(
     Raises:
         UserError: it is not where it was stored.
     """
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
     uri = f"{_uri(client, version)}/{below}".rstrip("/")
-    local = urlsplit(uri).scheme in ("", "file")
-    place = None if local else str(target)
-    try:
-        found = download_artifacts(uri, dst_path=place, tracking_uri=tracking_uri(workspace))
-        return Path(found)
-    except (MlflowException, OSError):
+    found = artifacts.fetch(workspace, uri, target)
+    if found is None:
         raise UserError(
             f"its package is not at {without_credentials(uri)}",
             where=f"model {version.name} version {version.version}",
             rule="MLflow notes the full path of what it stores",
             remedy="move the workspace back to where the model was registered, or restore the "
             "artifacts there",
-        ) from None
+        )
+    return found
 
 
 def _uri(client: "MlflowClient", version: "ModelVersion") -> str:
@@ -195,6 +188,6 @@ def _model(version: "ModelVersion", aliases: list[str]) -> Model:
         aliases=tuple(sorted(aliases)),
         variant=version.tags.get(tags.VARIANT, ""),
         seed=int(version.tags.get(tags.SEED, 0)),
-        auc=float(version.tags.get("keyslice.validation_auc", "nan")),
+        auc=float(version.tags.get(tags.VALIDATION_AUC, "nan")),
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
     )

@@ -28,12 +28,11 @@ from typing import Any
 from keyslice import files
 from keyslice.config import FolderDataset, Params, StageSettings, Workspace
 from keyslice.errors import UserError
+from keyslice.registry import tags
 
 FORMAT_VERSION = 2
 DESCRIPTION = "package.json"
 WEIGHTS = "model.safetensors"
-WEIGHTS_HASH = "keyslice.weights"
-"""In provenance and among a version's tags: sha256 of the weights."""
 _NOTE_OF_MLFLOW = "registered_model_meta"
 """That MLflow leaves where it loads a registered version from: its name and number."""
 LIBRARIES = ("keyslice", "torch", "timm", "numpy")
@@ -142,7 +141,7 @@ def check(folder: Path) -> None:
             remedy="install the version of keyslice that made it, or make a package of the "
             "dataset's present results: keyslice register DATASET",
         )
-    weights, expected = folder / WEIGHTS, description["provenance"][WEIGHTS_HASH]
+    weights, expected = folder / WEIGHTS, description["provenance"][tags.WEIGHTS]
     if not weights.is_file() or files.sha256(weights) != expected:
         raise UserError(
             f"{WEIGHTS} is not the one that {DESCRIPTION} names",

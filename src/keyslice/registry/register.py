@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
-IDENTITY = "keyslice.identity"
-"""sha256 over everything that decides what the version predicts and where it came from."""
 MODEL, PACKAGE = "model", "package"
 
 
@@ -67,15 +65,17 @@ def register(
         )
     hashes = _hashes(workspace, params, dataset, variant, seed)
     identity = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
-    equal = client.search_model_versions(f"name = '{dataset}' and tag.`{IDENTITY}` = '{identity}'")
+    equal = client.search_model_versions(
+        f"name = '{dataset}' and tag.`{tags.IDENTITY}` = '{identity}'"
+    )
     known = [version for version in equal if is_own(version, mirror.installation)]
     if known:
         client.set_registered_model_alias(dataset, CHALLENGER, known[0].version)
         return known[0]
     provenance = hashes | {
-        IDENTITY: identity,
+        tags.IDENTITY: identity,
         tags.COMMIT: parent.get(tags.COMMIT, ""),
-        "keyslice.requirements": _file_hash(workspace.root / "requirements.lock"),
+        tags.REQUIREMENTS: _file_hash(workspace.root / "requirements.lock"),
     }
     with tempfile.TemporaryDirectory(prefix="keyslice-") as folder:
         made = Path(folder) / PACKAGE
@@ -90,8 +90,8 @@ def register(
     if not client.search_registered_models(f"name = '{dataset}'"):
         classes = ", ".join(params.dataset(dataset).classes)
         client.create_registered_model(dataset, description=f"Classifies exams: {classes}.")
-    runs = {"keyslice.retraining_run": parent_run_id, "keyslice.training_run": run_id}
-    figures = {"keyslice.validation_auc": str(candidate["validation_auc"])}
+    runs = {tags.RETRAINING_RUN: parent_run_id, tags.TRAINING_RUN: run_id}
+    figures = {tags.VALIDATION_AUC: str(candidate["validation_auc"])}
     own = {tags.PACKAGE: digest, tags.ARTIFACT: whole, tags.INSTALLATION: mirror.installation}
     chronicle.registering(workspace, dataset, identity)
     made = client.create_model_version(
@@ -134,12 +134,12 @@ def _hashes(
         tags.VARIANT: variant,
         tags.SEED: str(seed),
         tags.VERSION: versioning.prepared_version(workspace, dataset) or "",
-        "keyslice.manifest": prepared_manifest(workspace, dataset),
-        "keyslice.parameters": hashlib.sha256(settings.encode()).hexdigest(),
-        package.WEIGHTS_HASH: _file_hash(weights),
-        "keyslice.package_format": str(package.FORMAT_VERSION),
+        tags.MANIFEST: prepared_manifest(workspace, dataset),
+        tags.PARAMETERS: hashlib.sha256(settings.encode()).hexdigest(),
+        tags.WEIGHTS: _file_hash(weights),
+        tags.PACKAGE_FORMAT: str(package.FORMAT_VERSION),
         **{
-            f"keyslice.stage.{kind}": lock.stage_hash(workspace, stage) or ""
+            tags.stage_tag(kind): lock.stage_hash(workspace, stage) or ""
             for kind, stage in lock.stages_of(dataset, variant).items()
         },
     }

@@ -22,11 +22,28 @@ ARTIFACT = "keyslice.artifact"
 """The same over all that MLflow stores of the version: its own description of the package, too."""
 CANDIDATE = "keyslice.candidate"
 """`<variant>/<seed>` that a retraining proposes."""
+IDENTITY = "keyslice.identity"
+"""sha256 over all that decides what a model version predicts and where it came from."""
+MANIFEST = "keyslice.manifest"
+PARAMETERS = "keyslice.parameters"
+"""sha256 of the settings of the version's stages."""
+WEIGHTS = "keyslice.weights"
+"""sha256 of the weights; in the provenance of a package, too."""
+REQUIREMENTS = "keyslice.requirements"
+PACKAGE_FORMAT = "keyslice.package_format"
+RETRAINING_RUN = "keyslice.retraining_run"
+TRAINING_RUN = "keyslice.training_run"
+VALIDATION_AUC = "keyslice.validation_auc"
 
 
 def run_tag(variant: str, seed: int) -> str:
     """The parent's tag that names the run of a variant and seed."""
     return f"keyslice.run.{variant}.{seed}"
+
+
+def stage_tag(kind: str) -> str:
+    """A version's tag that holds the hash of its stage of a kind, such as `train`."""
+    return f"keyslice.stage.{kind}"
 
 
 def query(values: Mapping[str, str]) -> str:

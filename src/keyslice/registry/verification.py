@@ -21,10 +21,18 @@ from keyslice.provenance import (
 )
 from keyslice.provenance.evidence import Item
 from keyslice.provenance.ledger import Event
-from keyslice.registry import approval, champion, chronicle, marks, models, package, tags
+from keyslice.registry import (
+    approval,
+    champion,
+    chronicle,
+    marks,
+    models,
+    package,
+    run_evidence,
+    tags,
+)
 from keyslice.registry.client import existing
 from keyslice.registry.owner import CHALLENGER, CHAMPION
-from keyslice.registry.register import IDENTITY
 from keyslice.versioning import commits, lock
 from keyslice.versioning.objects import Store
 
@@ -80,6 +88,7 @@ def _verify(
         )
         return found
     found += _version(client, told, registered)
+    found += run_evidence.look(client, workspace, registered, told, cache)
     found += _package(client, workspace, registered)
     found += _decisions(workspace, told, model, version)
     found += code_evidence.look(workspace, registered)
@@ -117,7 +126,7 @@ def _registry(client: "MlflowClient", found: list[Event], model: str) -> Iterato
     }
     for number in sorted(there.keys() - known):
         what = f"version {number} in MLflow"
-        if there[number].get(IDENTITY) in begun:
+        if there[number].get(tags.IDENTITY) in begun:
             yield Item("registry", what, "unseen", "its registration was cut off; it is not in use")
         else:
             yield Item("registry", what, "altered", "no event tells of it")
@@ -133,7 +142,7 @@ def _version(client: "MlflowClient", found: list[Event], registered: Event) -> I
     except UserError:
         return  # told of with the versions
     expected = {tag: str(told[key]) for key, tag in chronicle.FACTS.items()}
-    expected |= {f"keyslice.stage.{kind}": text for kind, text in told["stages"].items()}
+    expected |= {tags.stage_tag(kind): text for kind, text in told["stages"].items()}
     expected |= {tags.DATASET: told["model"]}
     expected |= marks.of(found, told["model"], told["version"])
     faults = 0
@@ -163,11 +172,15 @@ def _package(client: "MlflowClient", workspace: Workspace, registered: Event) ->
         try:
             weights = files.sha256(data / package.WEIGHTS)
             described = json.loads((data / package.DESCRIPTION).read_text(encoding="utf-8"))
-            settings = described["settings"]
+            settings, provenance = described["settings"], described["provenance"]
         except (OSError, ValueError, LookupError):
             yield Item("package", package.DESCRIPTION, "altered", "it cannot be read")
             return
         yield _same("package", "weights", weights, told["weights"])
+        seen = _mlflow(client, registered).tags
+        for tag, text in provenance.items():
+            if tag not in chronicle.FACTS.values() and seen.get(tag) != text:
+                yield Item("registry", f"tag {tag}", "altered", "not as the package has it")
         sound = settings == told["settings"]
         yield Item("package", "settings", "sound" if sound else "altered")
 
