@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
+from prefect.artifacts import create_markdown_artifact
 
 from flows.progress import Step, step
 from keyslice import versioning
@@ -237,6 +238,7 @@ def gate(root: str, dataset: str, version: int) -> str:
 
     Empty: the version is the champion already.
     """
+    from keyslice.evaluation.criterion import markdown
     from keyslice.provenance import ledger, standing
     from keyslice.registry import gate
 
@@ -254,6 +256,11 @@ def gate(root: str, dataset: str, version: int) -> str:
             shown.detail = f"version {version} is the champion"
         else:
             shown.detail = "waits for approval"
+        create_markdown_artifact(
+            markdown(event.payload),
+            key=f"gate-{dataset.replace('_', '-')}",
+            description=f"{dataset}, model version {version}, event {event.number} of the ledger",
+        )
         return f"{shown.outcome}; {shown.detail}"
 
 

@@ -45,7 +45,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return workspace
 
 
-PASSED = SimpleNamespace(payload={"outcome": "passed", "approval": "required", "criteria": []})
+PASSED = SimpleNamespace(
+    number=7,
+    payload={"outcome": "passed", "approval": "required", "criteria": [], "warnings": []},
+)
 
 REPORT = IngestReport(
     barred=0,

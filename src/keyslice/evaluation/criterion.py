@@ -1,7 +1,7 @@
 """One criterion of the gate, and what all of them come to."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -128,17 +128,21 @@ class Outcome:
             "criteria": [one.as_dict() for one in self.criteria],
         }
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """Under `HEADINGS` and "outcome", a row per criterion."""
-        return [(*one.cells, one.outcome + " (blocks)" * one.blocks) for one in self.criteria]
 
-    def markdown(self) -> str:
-        """Passed or not, the criteria as a pipe table, the warnings, and each one's sentence."""
-        table = pd.DataFrame(self.rows(), columns=[*HEADINGS, "outcome"])
-        parts = [f"**{'passed' if self.passed else 'not passed'}**", pipes(table).rstrip("\n")]
-        parts += [f"> {warning}" for warning in self.warnings]
-        parts.append("\n".join(f"- {one.name}: {one.words}" for one in self.criteria))
-        return "\n\n".join(parts) + "\n"
+def markdown(gate: Mapping[str, Any]) -> str:
+    """Passed or not, the criteria as a pipe table, the warnings, and each one's sentence.
+
+    Args:
+        gate: as JSON: `outcome` (passed or failed), and what `Outcome.as_dict` has.
+    """
+    rows = [
+        (*one["cells"], one["outcome"] + " (blocks)" * one["blocks"]) for one in gate["criteria"]
+    ]
+    table = pipes(pd.DataFrame(rows, columns=[*HEADINGS, "outcome"]))
+    parts = [f"**{gate['outcome']}**", table.rstrip("\n")]
+    parts += [f"> {warning}" for warning in gate["warnings"]]
+    parts.append("\n".join(f"- {one['name']}: {one['words']}" for one in gate["criteria"]))
+    return "\n\n".join(parts) + "\n"
 
 
 def _number(value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keyslice.config import Params, Workspace
 from keyslice.errors import RunError, UserError
 from keyslice.evaluation.criteria import Contender, assess
-from keyslice.evaluation.criterion import Outcome
+from keyslice.evaluation.criterion import Outcome, markdown
 from keyslice.evaluation.subgroups import Exams
 from keyslice.exams import manifest_columns
 from keyslice.exams.lock import dataset_lock
@@ -84,7 +84,7 @@ def _run(workspace: Workspace, params: Params, model: str, version: int | None) 
         event = ledger.append(
             workspace, events.GATE_EVALUATED, events.named(model, version), payload
         )
-    _show(client, workspace, registered, event, outcome.markdown())
+    _show(client, workspace, registered, event)
     heads.note(workspace)
     champion.settle(workspace, client, model)  # where nobody has to approve
     return event
@@ -198,13 +198,11 @@ def _look(
     return 1 + math.ceil(spent / (plan["alpha"] / plan["looks"]) - 1e-9)
 
 
-def _show(
-    client: "MlflowClient", workspace: Workspace, registered: Event, event: Event, table: str
-) -> None:
+def _show(client: "MlflowClient", workspace: Workspace, registered: Event, event: Event) -> None:
     """The outcome in MLflow: on the version, and as a page with its retraining's run."""
     told: Any = registered.payload
     marks.put(client, ledger.read(workspace), told["model"], told["version"])
     with tempfile.TemporaryDirectory(prefix="keyslice-") as folder:
         page = Path(folder) / f"version-{told['version']}-event-{event.number}.md"
-        page.write_text(table, encoding="utf-8")
+        page.write_text(markdown(event.payload), encoding="utf-8")
         client.log_artifact(told["run"], str(page), "gate")
