@@ -273,6 +273,13 @@ def test_a_model_that_passed_the_floors_is_approved_and_all_behind_it_is_sound(w
     assert [Path(one["what"]).name for one in faults] == [shard.name]
 
 
+def test_the_audit_of_a_first_model_is_a_page(workspace, tmp_path):
+    page = tmp_path / "audit.html"
+    done = _keyslice(workspace, "audit", "scans/1", "--no-verify", "--output", str(page))
+    assert done.returncode == 0, done.stderr
+    assert "there was no champion to be held against" in page.read_text()
+
+
 def test_a_patient_is_found_in_every_model_made_from_them_and_whether_one_was_champion(workspace):
     told = _keyslice(workspace, "lineage", "--patient", "MRN-00003")
     assert "model versions made from it: 1" in told.stdout

@@ -550,6 +550,20 @@ def ledger_verify(as_json: bool) -> None:
         sys.exit(1)
 
 
+@ledger.command("sign")
+@click.argument("reason")
+@json_option
+def ledger_sign(reason: str, as_json: bool) -> None:
+    """Sign what a command that was cut off left unsigned.
+
+    Look at it first: `keyslice ledger show`. Where signatures are in use no command acts on what
+    nobody has signed. REASON stays in the ledger.
+    """
+    from keyslice.console import ledger
+
+    ledger.sign(*_workspace(), reason, as_json=as_json)
+
+
 @ledger.command("export")
 @click.option(
     "--format",

@@ -36,10 +36,12 @@ def ingest_dataset(
         retry: read files again that could not be read before.
 
     Raises:
-        UserError: the dataset is not configured, or its source breaks a rule.
+        UserError: the dataset is not configured, its source breaks a rule, or the list of who has
+            withdrawn is not as the ledger tells.
     """
     dataset = params.dataset(name)
     with dataset_lock(workspace, name, "ingest"):
+        versions.check_barred(workspace, name)
         previous = versioning.version(workspace, name)
         version = ""
 

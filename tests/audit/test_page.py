@@ -94,6 +94,14 @@ def test_what_people_wrote_is_no_markup(page: str) -> None:
     assert "South <clinic>" not in page
 
 
+def test_a_first_model_was_held_against_no_champion(workspace: Workspace, audited: Audited) -> None:
+    one = audited(workspace)
+    told = content(one, None)
+    told["gate"]["last"] |= {"champion": None, "alpha": None, "power": None, "look": 0}
+    page = render(told, figures(one, told))
+    assert "none: there was no champion to be held against" in page
+
+
 def test_without_verification_it_says_so(workspace: Workspace, audited: Audited, page: str) -> None:
     words = "This audit was written without verification"
     assert words not in page

@@ -98,7 +98,7 @@ class Story:
             "plan": plan,
             "plan_sha256": canonical.sha256(plan),
             "dataset_version": self.last,
-            "trained": {},
+            "trained": [],
         }
         return self.tell(events.RUN_STARTED, self.dataset, payload, by)
 

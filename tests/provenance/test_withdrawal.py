@@ -372,6 +372,34 @@ def test_the_next_ingestion_finds_nothing_new(
     assert again.version == done.versions["ward"]
 
 
+def test_a_list_of_who_has_withdrawn_that_was_emptied_lets_nobody_in(
+    withdrawn_from: Workspace,
+) -> None:
+    known = ledger.read(withdrawn_from)
+    assert withdrawn.barred_as_told(known, withdrawn_from, "ward")
+    barred.path(withdrawn_from, "ward").unlink()
+    assert not withdrawn.barred_as_told(known, withdrawn_from, "ward")
+    with pytest.raises(UserError, match="not the list of who has withdrawn that the ledger tells"):
+        ingest_dataset(withdrawn_from, load(withdrawn_from.params), "ward")
+
+
+def test_a_note_of_a_withdrawal_that_is_none_is_told_of(workspace: Workspace) -> None:
+    note = workspace.state / "withdrawals" / "x.json"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text("{}")
+    with pytest.raises(UserError, match=r"state/withdrawals/x\.json: is no note of a withdrawal"):
+        withdrawal.resume(workspace)
+
+
+def test_an_id_may_stand_between_blanks_and_is_not_empty(
+    workspace: Workspace, asked: dict[str, str]
+) -> None:
+    params = load(workspace.params)
+    assert patients.pseudonyms(workspace, params, patient=f" {WHO}\n") == asked
+    with pytest.raises(UserError, match="--patient: is empty"):
+        patients.pseudonyms(workspace, params, patient=" ")
+
+
 def test_nothing_is_erased_while_a_model_is_rebuilt_from_it(
     workspace: Workspace, asked: dict[str, str]
 ) -> None:

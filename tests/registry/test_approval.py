@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from keyslice.config import Workspace
 from keyslice.errors import UserError
-from keyslice.provenance import chain, events, ledger, standing
+from keyslice.provenance import chain, events, heads, ledger, standing
 from keyslice.provenance.ledger import Event
 from keyslice.registry import champion, marks
 from keyslice.registry.approval import decide
@@ -38,7 +38,7 @@ def registered(
     number = int(made.version)
     client.set_registered_model_alias(MODEL, "challenger", made.version)
     run = f"run-{number}"
-    started = {"dataset": MODEL, "run": run, "plan": plan, "plan_sha256": "", "trained": {}}
+    started = {"dataset": MODEL, "run": run, "plan": plan, "plan_sha256": "", "trained": []}
     ledger.append(workspace, events.RUN_STARTED, MODEL, started, by=by)
     payload = {
         "model": MODEL,
@@ -212,6 +212,28 @@ def test_a_demanded_signature_is_that_of_someone_who_may(
     assert decided.payload["signature"]["principal"] == "bert@hospital"
 
 
+def test_a_second_person_has_another_key_whatever_name_is_given(
+    workspace: Workspace,
+    client: MlflowClient,
+    make_key: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = {name: make_key(name) for name in ("anna", "bert")}
+    lines = [f"{name} {key.with_suffix('.pub').read_text()}" for name, key in keys.items()]
+    signers = keys["anna"].with_name("signers")
+    signers.write_text("".join(lines))
+    monkeypatch.setenv("KEYSLICE_SIGNERS", str(signers))
+    monkeypatch.setenv("KEYSLICE_SIGNING_KEY", str(keys["anna"]))
+    version = registered(workspace, client, signed=True, second_person=True)
+    heads.note(workspace)
+    gated(workspace, version, None)
+    heads.note(workspace)
+    with pytest.raises(UserError, match="anna started the run"):
+        decide(workspace, MODEL, version, "approved", "fine")
+    monkeypatch.setenv("KEYSLICE_SIGNING_KEY", str(keys["bert"]))
+    assert decide(workspace, MODEL, version, "approved", "fine")
+
+
 def test_a_rollback_goes_to_the_champion_before_and_back_again(
     workspace: Workspace, client: MlflowClient
 ) -> None:
@@ -264,7 +286,7 @@ def test_a_champion_that_learned_from_who_has_withdrawn_is_warned_of(
     ledger.append(workspace, events.WITHDRAWAL_BEGUN, MODEL, erased)
     assert "withdrawn" not in caplog.text
     rollback(workspace, MODEL, "slow")
-    assert f"version {first} learned from 2 exams that were withdrawn since" in caplog.text
+    assert f"version {first} was made from 2 exams that were withdrawn since" in caplog.text
 
 
 def test_an_alias_that_was_moved_behind_the_ledgers_back_stops_everything_until_it_is_put_back(

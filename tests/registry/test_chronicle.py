@@ -38,11 +38,11 @@ def story(workspace: Workspace) -> Story:
     return Story(workspace)
 
 
-def _started(story: Story, margin: float, about: str = "scans", **trained: str) -> Event:
-    """A retraining begins: the plan is fixed, and these variants are trained already."""
+def _started(story: Story, margin: float, *trained: str, about: str = "scans") -> Event:
+    """A retraining begins: the plan is fixed, and these trainings are done already."""
     plan = {"margin": margin}
     payload = {"dataset": about, "run": "", "plan": plan, "plan_sha256": canonical.sha256(plan)}
-    return story.tell(events.RUN_STARTED, about, payload | {"trained": trained}, "anna")
+    return story.tell(events.RUN_STARTED, about, payload | {"trained": [*trained]}, "anna")
 
 
 def _registered(story: Story, number: int = 1, trained: str = TRAINED) -> Event:
@@ -60,7 +60,7 @@ def test_the_plan_that_was_fixed_last_before_the_training_counts(story: Story) -
 
 
 def test_a_plan_that_was_fixed_after_the_training_is_none(story: Story) -> None:
-    _started(story, 0.05, das=TRAINED)
+    _started(story, 0.05, TRAINED)
     assert _plan(story, _registered(story)) is None
 
 
@@ -71,7 +71,7 @@ def test_a_plan_that_was_fixed_after_the_registration_is_none(story: Story) -> N
 
 
 def test_another_datasets_plan_is_none(story: Story) -> None:
-    _started(story, 0.05, "others")
+    _started(story, 0.05, about="others")
     assert _plan(story, _registered(story)) is None
 
 
@@ -81,7 +81,7 @@ def test_of_a_retraining_that_was_killed_the_attempt_counts_that_trained(
 ) -> None:
     """Whether or not the plan was changed before the next attempt."""
     first = _started(story, 0.02)
-    _started(story, margin, das=TRAINED)
+    _started(story, margin, TRAINED)
     assert _plan(story, _registered(story)) == first
 
 
@@ -89,15 +89,15 @@ def test_of_a_retraining_that_was_killed_before_it_trained_the_next_attempt_coun
     story: Story,
 ) -> None:
     _started(story, 0.02)
-    second = _started(story, 0.03, full=OTHER)
+    second = _started(story, 0.03, OTHER)
     assert _plan(story, _registered(story)) == second
 
 
 def test_a_training_that_comes_back_from_the_cache_is_as_old_as_it_was(story: Story) -> None:
     first = _started(story, 0.02)
-    _started(story, 0.03, das=TRAINED)
-    _started(story, 0.04, das=OTHER)
-    _started(story, 0.05, das=OTHER)
+    _started(story, 0.03, TRAINED)
+    _started(story, 0.04, OTHER)
+    _started(story, 0.05, OTHER)
     assert _plan(story, _registered(story)) == first
 
 
@@ -106,13 +106,13 @@ def test_a_training_that_comes_back_is_as_old_as_the_first_version_made_of_it(
 ) -> None:
     first = _started(story, 0.02)
     _registered(story)
-    _started(story, 0.5, das=OTHER)  # its results, by which a plan may be chosen, are known
+    _started(story, 0.5, OTHER)  # its results, by which a plan may be chosen, are known
     assert _plan(story, _registered(story, 2)) == first
 
 
 def test_each_variant_has_the_plan_before_its_own_training(story: Story) -> None:
-    first = _started(story, 0.02, full=OTHER)
-    _started(story, 0.03, full=OTHER, das=TRAINED)
+    first = _started(story, 0.02, OTHER)
+    _started(story, 0.03, OTHER, TRAINED)
     assert _plan(story, _registered(story, 1)) == first
     assert _plan(story, _registered(story, 2, OTHER)) is None
 
@@ -133,11 +133,23 @@ def test_the_start_of_a_run_tells_every_training_of_the_dataset_also_of_variants
     known = _lock(workspace, *names, "evaluate@tiny-das", "prepare@tiny", "train@others-das")
     assert "dropped" not in params.variants
     told = chronicle.run_started(workspace, params, "tiny", "run1").payload
-    assert told["trained"] == {
-        variant: lock.hash_of(known, f"train@tiny-{variant}") for variant in ("das", "dropped")
-    }
+    assert told["trained"] == sorted(str(lock.hash_of(known, name)) for name in names)
     assert told["plan"] == chronicle.plan_of(params, "tiny")
     assert told["plan_sha256"] == canonical.sha256(told["plan"])
+
+
+def test_the_start_of_a_run_tells_what_dvc_would_restore_instead_of_training_it(
+    workspace: Workspace, params: Params
+) -> None:
+    """Someone trained by `dvc repro`, looked, and put dvc.lock back before a plan was fixed."""
+    entry = {"cmd": "keyslice stage train tiny das", "outs": [{"path": "a", "md5": "b"}]}
+    others = {"cmd": "keyslice stage train tiny-er das", "outs": []}
+    folder = workspace.root / ".dvc" / "cache" / "runs" / "ab" / "abc"
+    folder.mkdir(parents=True)
+    for name, content in (("1", yaml.safe_dump(entry)), ("2", yaml.safe_dump(others)), ("3", "{")):
+        (folder / name).write_text(content)
+    told = chronicle.run_started(workspace, params, "tiny", "run1").payload
+    assert told["trained"] == [lock.hash_of({"train@tiny-das": entry}, "train@tiny-das")]
 
 
 def test_the_start_of_a_run_is_noted_as_a_head_before_anything_is_trained(

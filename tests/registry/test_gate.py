@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from keyslice import versioning
+from keyslice import files, versioning
 from keyslice.config import Params, Promote, Workspace
 from keyslice.errors import RunError, UserError
 from keyslice.exams import container, manifest
@@ -395,6 +395,23 @@ def test_each_of_todays_exams_is_tried_in_the_order_of_its_id(
 ) -> None:
     names = {digits("exam", "test", number): number for number in range(2 * CASES)}
     assert stored().macs.tolist() == [names[name] for name in sorted(names)]
+
+
+def test_labels_and_splits_that_were_not_ingested_judge_nothing(through: Gate) -> None:
+    version = versioning.version(through.workspace, MODEL)
+    assert version
+    kept = through.workspace.kept_manifest(MODEL, version)
+    told = {"dataset": MODEL, "version": version, "manifest": files.sha256(kept)}
+    ledger.append(through.workspace, events.DATASET_VERSIONED, f"{MODEL}@{version}", told)
+    assert trial.todays_test(through.workspace, through.params, MODEL).version == version
+    flipped = manifest.read(kept)
+    flipped["label"] = flipped["label"].map({"healthy": "lesion", "lesion": "healthy"})
+    manifest.write(flipped, kept, {})
+    with pytest.raises(UserError, match="not the manifest that the ledger tells of"):
+        trial.todays_test(through.workspace, through.params, MODEL)
+    ledger.append(through.workspace, events.DATASET_VERSIONED, "other", told | {"version": "b.dir"})
+    with pytest.raises(UserError, match=r"by the ledger at b\.dir"):
+        trial.todays_test(through.workspace, through.params, MODEL)
 
 
 def test_an_altered_or_missing_exam_is_refused(

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from keyslice import files
 from keyslice.config import Params, Workspace
+from keyslice.console import settling
 from keyslice.console.output import err, out, print_json, say
 from keyslice.provenance import chain, ledger, prov
 from keyslice.provenance.chain import Checked
@@ -46,6 +47,19 @@ def told(found: Checked) -> Iterable[Text]:
         )
     for remark in found.remarks:
         yield Text(remark, style="dim")
+
+
+def sign(workspace: Workspace, params: Params, reason: str, *, as_json: bool) -> None:
+    """Take over what nobody has signed, and say which events that were."""
+    event = chain.take_over(workspace, reason)
+    settling.push(workspace, params)
+    if as_json:
+        print_json(None if event is None else dict(event.payload) | {"event": event.number})
+    elif event is None:
+        out.print("All events are signed, or as no signature can show.")
+    else:
+        first, last = event.payload["first"], event.payload["last"]
+        say(out, f"events {first} to {last} are signed now; event {event.number} says so")
 
 
 def show(workspace: Workspace, about: str | None, last: int, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from rich.text import Text
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, print_json, say
 from keyslice.errors import UserError
-from keyslice.provenance import ledger, standing
+from keyslice.provenance import ledger, naming, standing
 from keyslice.provenance.ledger import Event
 
 TIME = "%Y-%m-%d %H:%M"
@@ -153,6 +153,7 @@ def champion(
             else f"@champion of {model} is version {moved.after} again",
         )
     found = ledger.read(workspace)
+    naming.check_model(found, model)
     past = standing.reigns(found, model)
     if at is not None:
         reign = standing.champion_at(found, model, _moment(at))

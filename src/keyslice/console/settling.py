@@ -5,20 +5,21 @@ from rich.text import Text
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, say
 from keyslice.errors import RunError, UserError
-from keyslice.provenance import heads, ledger, signing, withdrawn
+from keyslice.provenance import chain, heads, ledger, signing, withdrawn
 
 
 def resume(workspace: Workspace) -> None:
     """Complete withdrawals that were begun; says so. Costs nothing where there are none.
 
-    A key that cannot sign is found now, not when the work is done.
+    A key that cannot sign is found now, not when the work is done; and so is what nobody signed.
 
     Raises:
-        UserError: the key cannot sign.
+        UserError: the key cannot sign; or see `keyslice.provenance.chain.check_signed`.
         UserError, RunError: as `keyslice.provenance.withdrawal.withdraw`.
     """
     if (key := signing.key(workspace)) is not None:
         signing.sign(key, "", signing.HEAD)
+    chain.check_signed(workspace)
     if not withdrawn.notes(workspace):
         return
     from keyslice.provenance import withdrawal

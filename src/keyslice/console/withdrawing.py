@@ -155,7 +155,7 @@ def _show(found: Plan, params: Params, dry_run: bool, as_json: bool) -> None:
             told += f", … and {len(held) - SHOWN} more)" if len(held) > SHOWN else ")"
         say(out, Text.assemble((part.dataset, "bold"), f"  {told if part.exams else 'barred'}"))
         if part.models:
-            say(out, f"  models that learned from them: {_models(part)}")
+            say(out, f"  models made from those versions: {_models(part)}")
     kinds: dict[str, int] = {}
     for kind, count in found.counts().items():
         kinds[KINDS[kind]] = kinds.get(KINDS[kind], 0) + count
@@ -185,9 +185,9 @@ def _report(workspace: Workspace, params: Params, done: Done) -> None:
         now = f"now version {version[:12]}" if part.present else "the version of now held none"
         say(out, f"{part.dataset}: {_count(len(part.exams), 'exam')} withdrawn, {now}")
         if part.models:
-            say(out, f"  marked as learned from them: {_models(part)}")
+            say(out, f"  marked in MLflow: {_models(part)}")
         if part.champion is not None:
-            say(out, f"  [bold]the champion learned from them: keyslice retrain {part.dataset}[/]")
+            say(out, f"  [bold]the champion was made from them: keyslice retrain {part.dataset}[/]")
         if part.present:
             pointer = workspace.pointer(part.dataset).relative_to(workspace.root)
             say(out, f"  commit {pointer}, and dvc push")

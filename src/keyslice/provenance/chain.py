@@ -1,14 +1,20 @@
 """Whether the ledger is the one that was written: what can be shown, and what cannot."""
 
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
-from keyslice.provenance import heads, ledger, signing
+from keyslice.provenance import events, heads, ledger, signing
 from keyslice.provenance.heads import Head
+from keyslice.provenance.installation import installation
+from keyslice.provenance.ledger import Event
 from keyslice.versioning import anchor
+
+PATIENCE_SECONDS = 5.0
+POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, order=True)
@@ -18,6 +24,8 @@ class Fault:
     number: int
     """Of the first event that it concerns."""
     what: str
+    unsigned: bool = False
+    """It is as it was appended, as far as the chain shows, and nobody who may has signed it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,11 @@ class Checked:
         """What follows from it, and what does not, in a sentence or two."""
         if not self.events:
             return "there is no event yet"
+        if self.faults and all(fault.unsigned for fault in self.faults):
+            return (
+                "nothing shows whether what is unsigned was written by a command; keyslice ledger "
+                "sign takes it over"
+            )
         if self.faults:
             return "the ledger is not the one that was written"
         if self.signed and self.anchored < self.signed:
@@ -74,6 +87,9 @@ def check(workspace: Workspace, remote: str | None = None) -> Checked:
         remote: of git, that heads are pushed to; it is asked.
     """
     faults, known, torn = _links(workspace)
+    first = next(iter(ledger.readable(workspace)), None)
+    if first and first.number == 1 and first.object != installation(workspace):
+        faults.append(Fault(1, "tells of another installation than state/installation"))
     remarks: list[str] = []
     if remote:
         try:
@@ -94,7 +110,7 @@ def check(workspace: Workspace, remote: str | None = None) -> Checked:
         faults += unsigned
         if signed and last > signed:
             # Every command signs at its end: this one is under way, or it was no command.
-            faults.append(Fault(signed + 1, "and what follows is signed by nobody yet"))
+            faults.append(Fault(signed + 1, "and what follows is signed by nobody yet", True))
     matching = [one for one in noted if known.get(one.head.sequence) == one.head.hash]
     pushed = [one.head.sequence for one in matching if one.where.startswith("remote")]
     return Checked(
@@ -107,6 +123,69 @@ def check(workspace: Workspace, remote: str | None = None) -> Checked:
         anchored=max(pushed, default=0),
         remarks=tuple(remarks),
     )
+
+
+def check_signed(workspace: Workspace) -> None:
+    """Whether all events are signed, where KEYSLICE_SIGNERS names who signs; else does nothing.
+
+    Asked before anything is changed: what nobody has signed is neither acted on nor signed with
+    what comes next. A command that runs beside this one has some seconds to sign.
+
+    Raises:
+        UserError: an event was altered, or nobody who may has signed it.
+    """
+    if signing.signers(workspace) is None:
+        return
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while faults := check(workspace).faults:
+        if time.monotonic() > deadline:
+            first = faults[0]
+            raise UserError(
+                f"event {first.number} {first.what}",
+                where="state/ledger",
+                rule="what nobody has signed is not acted on: a command was cut off, or somebody "
+                "else wrote it",
+                remedy="keyslice ledger show tells what it is; keyslice ledger sign REASON takes "
+                "it over"
+                if all(fault.unsigned for fault in faults)
+                else "keyslice ledger verify tells more; restore state/ledger from its backup",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def take_over(workspace: Workspace, reason: str) -> Event | None:
+    """Sign what nobody has signed; the ledger tells of it for ever. None: there is nothing.
+
+    Args:
+        workspace: whose ledger.
+        reason: why it is trusted, in a person's words.
+
+    Raises:
+        UserError: no key is set, or an event was altered.
+    """
+    if signing.key(workspace) is None:
+        raise UserError(
+            "no key is set",
+            where=signing.KEY_VARIABLE,
+            rule="events are signed by an ssh key",
+            remedy="ssh-keygen -t ed25519 -f FILE makes one",
+        )
+    with ledger.exclusive(workspace):
+        found = check(workspace)
+        altered = [fault for fault in found.faults if not fault.unsigned]
+        if altered:
+            raise UserError(
+                f"event {altered[0].number} {altered[0].what}",
+                where="state/ledger",
+                rule="only events that are as they were appended are signed",
+                remedy="restore state/ledger from its backup",
+            )
+        if not found.faults:
+            return None
+        payload = {"first": found.faults[0].number, "last": found.events, "reason": reason}
+        event = ledger.append(workspace, events.LEDGER_SIGNED, "ledger", payload)
+        heads.note(workspace)
+        return event
 
 
 def _links(workspace: Workspace) -> tuple[list[Fault], dict[int, str], int]:
@@ -160,7 +239,8 @@ def _signed(noted: list[heads.Noted], signers: str) -> tuple[int, str, list[Faul
             found = (head.sequence, principal)
             break
     if not found[0] and not faults:
-        faults.append(Fault(1, "and all after it are signed by nobody, though a signer is named"))
+        what = "and all after it are signed by nobody, though a signer is named"
+        faults.append(Fault(1, what, True))
     return *found, faults
 
 

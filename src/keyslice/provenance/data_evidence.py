@@ -1,5 +1,6 @@
 """Whether the exams, and all that was made from them, are byte for byte what DVC noted."""
 
+import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,23 +63,72 @@ def look(
         noted = lock.entries_in(texts[LOCK] or "")
     except (UserError, ValueError):  # `code_evidence` tells of it
         noted = {}
-    for stage in lock.stages_of(told["model"], told["variant"]).values():
+    own = lock.stages_of(dataset, told["variant"]).values()
+    for stage in own:
         outputs |= {("results", path): md5 for path, md5 in lock.outputs(noted, stage).items()}
-    here = _here(workspace, told, exams)
+    here = _here(workspace, dataset, exams)
     for (part, path), md5 in outputs.items():
         place = workspace.root / path if here.get(path) == md5 else None
         yield from _output(source, part, path, md5, place)
     yield from _manifest(source, told, found)
+    if not withdrawn.barred_as_told(found, workspace, dataset):
+        shown = f"state/ledger/barred/{dataset}.txt"
+        yield Item("data", shown, "altered", "it names who has withdrawn")
+    try:
+        others = [v for v in compared(workspace, dataset, noted, cache) if v != told["variant"]]
+    except (OSError, ValueError, LookupError):
+        return  # the comparison is not there: told of already
+    faults = 0
+    for stage in sorted({*lock.stage_names(dataset, others)} - {*own}):
+        for path, md5 in lock.outputs(noted, stage).items():
+            place = workspace.root / path if here.get(path) == md5 else None
+            for item in _output(source, "results", path, md5, place):
+                if item.state != "sound":
+                    faults += 1
+                    yield item
+    if others and not faults:
+        yield Item("results", f"compared with it: {', '.join(others)}", "sound")
 
 
-def _here(workspace: Workspace, told: Any, exams: str) -> dict[str, str | None]:
+def compared(
+    workspace: Workspace, dataset: str, noted: Mapping[str, Any], cache: Store
+) -> list[str]:
+    """The variants that stage compare compared.
+
+    Raises:
+        OSError, ValueError, LookupError: its table is not in the cache.
+    """
+    table = workspace.comparison(dataset) / "comparison.csv"
+    files_of_it = listing(noted, f"compare@{dataset}", cache)
+    md5 = files_of_it[table.relative_to(workspace.root).as_posix()]
+    with cache.find(md5)[0].open(encoding="utf-8", newline="") as lines:
+        return [row["variant"] for row in csv.DictReader(lines)]
+
+
+def listing(noted: Mapping[str, Any], stage: str, cache: Store) -> dict[str, str]:
+    """The MD5 of every file that a stage left, by path.
+
+    Raises:
+        OSError, ValueError, LookupError: the listing of a folder is not in the cache.
+    """
+    found = {}
+    for path, md5 in lock.outputs(noted, stage).items():
+        if not md5.endswith(TREE):
+            found[path] = md5
+            continue
+        listed = json.loads(cache.find(md5)[0].read_bytes())
+        found |= {f"{path}/{one['relpath']}": one["md5"] for one in listed}
+    return found
+
+
+def _here(workspace: Workspace, dataset: str, exams: str) -> dict[str, str | None]:
     """What DVC says lies in the workspace, by path."""
     try:
-        here = {exams: lock.version(workspace, told["model"])}
+        here = {exams: lock.version(workspace, dataset)}
         now = lock.entries(workspace)
     except UserError:  # `registry.verification` tells of it
         return {}
-    for stage in lock.stages_of(told["model"], told["variant"]).values():
+    for stage in now:
         here |= lock.outputs(now, stage)
     return here
 

@@ -86,8 +86,9 @@ def noted(workspace: Workspace, remote: str | None = None) -> list[Noted]:
         UserError: git cannot read its commits.
     """
     folder = ledger.folder(workspace) / "heads"
-    kept = sorted(folder.glob("[0-9]*.json"), key=lambda file: int(file.stem))
-    places = {"state/ledger/heads": [file.read_text(encoding="utf-8") for file in kept]}
+    kept = [file for file in folder.glob("*.json") if file.stem.isdecimal()]
+    texts = [file.read_text("utf-8", "replace") for file in sorted(kept, key=lambda f: int(f.stem))]
+    places = {"state/ledger/heads": texts}
     places["git"] = anchor.contents(workspace, anchor.REF, FILE)
     if remote:
         places[f"remote {remote}"] = anchor.contents(workspace, anchor.copy_of(remote), FILE)

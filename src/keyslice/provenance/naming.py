@@ -25,6 +25,16 @@ def models(found: Sequence[Event]) -> list[str]:
     return sorted(set(told))
 
 
+def check_model(found: Sequence[Event], model: str) -> None:
+    """Raises UserError: the ledger tells of no model of this name."""
+    if model not in (known := models(found)):
+        raise UserError(
+            f"the ledger tells of no model {model!r}",
+            rule="a model's versions are told of as they are registered",
+            remedy=did_you_mean(model, known),
+        )
+
+
 def model_version(found: Sequence[Event], model: str, version: str) -> Event:
     """The registration of a version.
 
@@ -41,12 +51,7 @@ def model_version(found: Sequence[Event], model: str, version: str) -> Event:
         for event in standing.of_model(found, model)
         if event.action == events.MODEL_REGISTERED
     ]
-    if not known:
-        raise UserError(
-            f"the ledger tells of no model {model!r}",
-            rule="a model's versions are told of as they are registered",
-            remedy=did_you_mean(model, models(found)),
-        )
+    check_model(found, model)
     alias = version.removeprefix("@")
     number = ALIASES[alias](found, model) if alias in ALIASES else None
     if alias.isdecimal():

@@ -53,6 +53,9 @@ def pseudonyms(
             "one of --patient and --pseudonym is needed",
             rule="a patient is named by the real id or by the pseudonym",
         )
+    patient = None if patient is None else patient.strip()  # as the tables of labels are read
+    if patient == "":
+        raise UserError("is empty", where="--patient", rule="it is an id as the hospital gives it")
     if known_as is not None and not _PSEUDONYM.fullmatch(known_as):
         raise UserError(
             "is no pseudonym",

@@ -81,6 +81,11 @@ def signed_by(text: str, signature: str, namespace: str, signers: Path) -> str |
         return principal if _keygen("verify", *told, text=text).returncode == 0 else None
 
 
+def owner(key: Path, signers: Path) -> str | None:
+    """Who a key belongs to, as the list names them; None: nobody of the list."""
+    return signed_by("", sign(key, "", HEAD), HEAD, signers)
+
+
 def holds(text: str, signature: str, namespace: str) -> bool:
     """Whether the signature is one of this text, by whatever key."""
     with tempfile.TemporaryDirectory(prefix="keyslice-") as place:

@@ -71,10 +71,10 @@ def anchor(found: Iterable[Event], model: str) -> int | None:
     return next((reign.version for reign in past if reign.version is not None), None)
 
 
-def dataset_version(found: Iterable[Event], dataset: str) -> str | None:
-    """The version that a dataset became last; None: the ledger tells of none."""
+def last_version(found: Iterable[Event], dataset: str) -> Event | None:
+    """The event of the version that a dataset became last; None: the ledger tells of none."""
     told = [
-        event.payload["version"]
+        event
         for event in found
         if event.action == events.DATASET_VERSIONED and event.payload["dataset"] == dataset
     ]

@@ -177,7 +177,15 @@ def _write(workspace: Workspace, found: Plan) -> None:
 
 
 def _read(note: Path) -> Plan:
-    return Plan.loads(note.read_text(encoding="utf-8"))
+    try:
+        return Plan.loads(note.read_text(encoding="utf-8"))
+    except (ValueError, LookupError, TypeError):
+        raise UserError(
+            "is no note of a withdrawal",
+            where=f"state/withdrawals/{note.name}",
+            rule="it says what is still to be erased",
+            remedy="restore it from the backup of state/; or, if nobody had begun one, remove it",
+        ) from None
 
 
 def _take_up(workspace: Workspace, note: Path) -> Done:
@@ -250,6 +258,7 @@ def _begin(workspace: Workspace, found: Plan) -> dict[str, int]:
                 payload = _payload(found, part, found.erased)
                 event = ledger.append(workspace, events.WITHDRAWAL_BEGUN, part.dataset, payload)
                 told[part.dataset] = event.number
+        heads.note(workspace)
     return told
 
 

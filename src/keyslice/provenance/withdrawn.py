@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from keyslice.config import Workspace
+from keyslice.exams import barred
 from keyslice.provenance import events
 from keyslice.provenance.ledger import Event
 
@@ -76,6 +77,18 @@ def models_affected(known: Sequence[Event]) -> dict[tuple[str, int], int]:
             if count:
                 found[name, int(version)] = count
     return found
+
+
+def barred_as_told(known: Iterable[Event], workspace: Workspace, dataset: str) -> bool:
+    """Whether the list of who is barred from a dataset is as its last withdrawal left it.
+
+    True while a withdrawal is under way: it extends the list before the ledger can tell of it.
+    """
+    past = of_dataset(known, dataset)
+    if any(event.action == events.WITHDRAWAL_BEGUN for event in past):
+        return True
+    last = max(past, key=lambda event: event.number, default=None)
+    return barred.digest(workspace, dataset) == (last.payload["barred"] if last else "")
 
 
 def _erasures(known: Iterable[Event]) -> list[list[Erased]]:

@@ -53,7 +53,7 @@ def decide(
         if approving:
             champion.check_alias(client, found, model)
             _may_be_promoted(found, model, gate, where)
-            _second_person(found, model, version, where)
+            _second_person(workspace, found, model, version, where)
             if gate.payload["outcome"] != "passed" and not override:
                 raise UserError(
                     f"the gate failed: {', '.join(failed)}",
@@ -137,18 +137,35 @@ def _may_be_promoted(found: list[Event], model: str, gate: Event, where: str) ->
         )
 
 
-def _second_person(found: list[Event], model: str, version: int, where: str) -> None:
+def _second_person(
+    workspace: Workspace, found: list[Event], model: str, version: int, where: str
+) -> None:
     registered = standing.registered(found, model, version)
     if registered is None or not demands(found, model, version).get("second_person"):
         return
-    begun = {e.actor for e in found if e.payload.get("run") == registered.payload["run"]}
-    if ledger.actor() in begun | {registered.actor}:
-        raise UserError(
-            f"{ledger.actor()} started the run that made it",
-            where=where,
-            rule="promote.second_person: another person approves",
-            remedy="let a colleague approve it, from an account of their own",
-        )
+    begun = [e for e in found if e.payload.get("run") == registered.payload["run"]] + [registered]
+    if ledger.actor() in {event.actor for event in begun}:
+        raise _same_person(ledger.actor(), where)
+    # A name is easily given: where keys are listed, the key must be another, too.
+    key, signers = signing.key(workspace), signing.signers(workspace)
+    if key is None or signers is None:
+        return
+    signed = [one.head for one in heads.noted(workspace) if one.head.signature]
+    for event in begun:
+        covering = [head for head in signed if head.sequence >= event.number]
+        head = min(covering, key=lambda head: head.sequence, default=None)
+        starter = head and signing.signed_by(head.text, head.signature or "", signing.HEAD, signers)
+        if starter and starter == signing.owner(key, signers):
+            raise _same_person(starter, where)
+
+
+def _same_person(who: str, where: str) -> UserError:
+    return UserError(
+        f"{who} started the run that made it",
+        where=where,
+        rule="promote.second_person: another person approves",
+        remedy="let a colleague approve it, from an account and with a key of their own",
+    )
 
 
 def _signature(

@@ -83,7 +83,7 @@ def move(
 ) -> Moved:
     """Put the alias on a version; the ledger's lock is held meanwhile.
 
-    Warns of one that learned from exams which have been withdrawn.
+    Warns of one that was made from exams which have been withdrawn.
 
     Args:
         workspace: whose ledger.
@@ -98,8 +98,8 @@ def move(
         found = ledger.read(workspace)
         if to is not None and (count := withdrawn.models_affected(found).get((model, to))):
             logger.warning(
-                "%s version %d learned from %s withdrawn since; keyslice retrain %s makes one "
-                "that did not",
+                "%s version %d was made from %s withdrawn since; keyslice retrain %s makes one "
+                "that was not",
                 model,
                 to,
                 "1 exam that was" if count == 1 else f"{count} exams that were",

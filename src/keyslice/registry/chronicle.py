@@ -9,7 +9,7 @@ from keyslice.config import Params, Workspace
 from keyslice.provenance import canonical, events, heads, ledger, standing
 from keyslice.provenance.ledger import Event
 from keyslice.registry import tags
-from keyslice.versioning import lock
+from keyslice.versioning import lock, objects
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -48,13 +48,8 @@ def run_started(workspace: Workspace, params: Params, dataset: str, run: str) ->
         run: its id in MLflow; empty where there is none yet.
     """
     plan = plan_of(params, dataset)
-    # Of every variant that dvc.lock knows, also those that params.yaml leaves out today.
-    known = lock.entries(workspace)
-    trained = {
-        stage.removeprefix(prefix): lock.hash_of(known, stage)
-        for stage in known
-        if stage.startswith(prefix := f"train@{dataset}-")
-    }
+    # Of every variant that DVC knows, also those that params.yaml leaves out today.
+    trained = lock.trained_before(workspace, dataset, objects.cache(workspace).root)
     payload = {
         "dataset": dataset,
         "run": run,
@@ -124,7 +119,7 @@ def plan_before_training(found: list[Event], version: Event) -> Event | None:
     fixed = None
     for event in found:
         if event.action == events.RUN_STARTED and event.object == version.payload["model"]:
-            if trained in event.payload["trained"].values():
+            if trained in event.payload["trained"]:
                 break
             fixed = event
         told_by = event.action == events.MODEL_REGISTERED and event.payload.get("trained")

@@ -13,7 +13,7 @@ from keyslice.evaluation.criterion import Outcome, markdown
 from keyslice.evaluation.subgroups import Exams
 from keyslice.exams import manifest_columns
 from keyslice.exams.lock import dataset_lock
-from keyslice.provenance import canonical, events, heads, ledger, standing
+from keyslice.provenance import canonical, chain, events, heads, ledger, standing
 from keyslice.provenance.ledger import Event
 from keyslice.registry import champion, chronicle, marks, soundness, trial
 from keyslice.registry.client import existing
@@ -41,8 +41,10 @@ def run(workspace: Workspace, params: Params, model: str, version: int | None = 
 
     Raises:
         UserError: there is no such version, or it is the champion; or the alias was moved behind
-            the ledger's back; or a package or an exam is missing or damaged.
+            the ledger's back; or a package, a manifest or an exam is missing or altered; or an
+            event is signed by nobody, where signatures are in use.
     """
+    chain.check_signed(workspace)
     with dataset_lock(workspace, model, "keyslice gate"):
         return _run(workspace, params, model, version)
 

@@ -1,6 +1,5 @@
 """Whether the runs in MLflow that a version names say what the files say they were made from."""
 
-import csv
 import json
 import math
 import tempfile
@@ -15,11 +14,13 @@ from keyslice.config import Workspace
 from keyslice.errors import UserError
 from keyslice.provenance import withdrawn
 from keyslice.provenance.code_evidence import LOCK
+from keyslice.provenance.data_evidence import compared, listing
 from keyslice.provenance.evidence import Item
 from keyslice.provenance.ledger import Event
 from keyslice.registry import artifacts, curves, runs, tags
+from keyslice.registry.mirror import described
 from keyslice.versioning import commits, lock
-from keyslice.versioning.objects import TREE, Store
+from keyslice.versioning.objects import Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,10 +34,12 @@ def look(
     found: Sequence[Event],
     cache: Store,
 ) -> Iterator[Item]:
-    """Hold parameters, figures, curves, tags and files of a version's two runs against DVC's cache.
+    """Hold a version's description, and its two runs, against what DVC's cache has.
 
-    What MLflow keeps for people's own words (descriptions, tags of other names) and what nothing
-    can repeat (times, latencies) is not looked at.
+    Of the runs: parameters, figures, curves, tags and files.
+
+    What people add in MLflow (to descriptions, tags of other names) and what nothing can repeat
+    (times, latencies) is not looked at.
 
     Args:
         client: of MLflow.
@@ -63,6 +66,7 @@ def look(
             yield Item("registry", f"{kind}'s run", "unseen", detail)
             continue
         yield from _run(client, workspace, told[key], kind, claims)
+    yield from _description(client, told, left)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class _Left:
             results = self.workspace.results(self._dataset, variant)
             figures |= runs.over_seeds(self._json(results / "metrics.json"), variant)
         names = lock.stage_names(self._dataset, self._variants)
-        candidate = self._json(folder / "candidate.json")
+        candidate = self.candidate
         copied = {name: folder / name for name in runs.COMPARISON_FILES}
         drawn = [PurePosixPath(p) for p in self._md5s if p.startswith(f"{self._name(folder)}/fig")]
         copied |= {
@@ -141,32 +145,24 @@ class _Left:
         )
 
     @property
+    def candidate(self) -> dict[str, Any]:
+        """candidate.json of the comparison."""
+        return self._json(self.workspace.comparison(self._dataset) / "candidate.json")
+
+    @property
     def _dataset(self) -> str:
         return self.told["model"]
 
     @cached_property
     def _variants(self) -> list[str]:
-        """Those that were compared."""
-        table = self.workspace.comparison(self._dataset) / "comparison.csv"
-        compared = self._files(f"compare@{self._dataset}")[self._name(table)]
-        with self.cache.find(compared)[0].open(encoding="utf-8", newline="") as lines:
-            return [row["variant"] for row in csv.DictReader(lines)]
+        return compared(self.workspace, self._dataset, self.noted, self.cache)
 
     @cached_property
     def _md5s(self) -> dict[str, str]:
         """Of every file that the stages left, by path."""
         stages = lock.stage_names(self._dataset, self._variants)
-        return {path: md5 for stage in stages for path, md5 in self._files(stage).items()}
-
-    def _files(self, stage: str) -> dict[str, str]:
-        found = {}
-        for path, md5 in lock.outputs(self.noted, stage).items():
-            if not md5.endswith(TREE):
-                found[path] = md5
-                continue
-            listed = json.loads(self.cache.find(md5)[0].read_bytes())
-            found |= {f"{path}/{one['relpath']}": one["md5"] for one in listed}
-        return found
+        listed = (listing(self.noted, stage, self.cache) for stage in stages)
+        return {path: md5 for stage in listed for path, md5 in stage.items()}
 
     def _copied(self, places: Mapping[str, Path]) -> dict[str, str]:
         known = {name: self._md5s[self._name(path)] for name, path in places.items()}
@@ -223,6 +219,20 @@ def _run(
         }
         told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         yield Item("registry", what, "sound", told)
+
+
+def _description(client: "MlflowClient", told: Mapping[str, Any], left: _Left) -> Iterator[Item]:
+    """What was written with the version stands in it still, whatever people have added."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = client.get_model_version(told["model"], str(told["version"]))
+        words = described(left.candidate)
+    except (MlflowException, OSError, ValueError, LookupError):
+        return  # told of with the versions, or with the runs
+    if words not in (version.description or ""):
+        detail = f"it does not say any more: {words}"
+        yield Item("registry", "description of the version", "altered", detail)
 
 
 def _said(run: "Run", claims: _Claims) -> Iterator[str]:

@@ -15,7 +15,7 @@ from keyslice.errors import UserError
 from keyslice.exams import container, manifest
 from keyslice.exams.exam import exam_path
 from keyslice.exams.source import UNKNOWN
-from keyslice.provenance import canonical
+from keyslice.provenance import canonical, versions
 from keyslice.provenance.ledger import Event
 from keyslice.registry import models
 from keyslice.registry.package import digest
@@ -71,7 +71,7 @@ def todays_test(workspace: Workspace, params: Params, dataset: str) -> TestSet:
     """The test exams of the dataset's version of now.
 
     Raises:
-        UserError: it is not ingested, or has no test exams.
+        UserError: it is not ingested, has no test exams, or is not as the ledger tells.
     """
     version = versioning.version(workspace, dataset)
     if version is None:
@@ -80,6 +80,7 @@ def todays_test(workspace: Workspace, params: Params, dataset: str) -> TestSet:
             rule="versions are held against each other on its test exams",
             remedy=f"keyslice retrain {dataset}",
         )
+    versions.check_told(workspace, dataset)
     table = manifest.read(workspace.kept_manifest(dataset, version))
     rows = table[table["split"] == "test"].sort_values("exam_id", ignore_index=True)
     if rows.empty:

@@ -138,12 +138,15 @@ def _version(client: "MlflowClient", found: list[Event], registered: Event) -> I
     """The tags of the version."""
     told = registered.payload
     try:
-        seen = _mlflow(client, registered).tags
+        version = _mlflow(client, registered)
     except UserError:
         return  # told of with the versions
+    seen = version.tags
+    if version.run_id != told["run"] or version.status != "READY":
+        yield Item("registry", "run and state of the version", "altered")
     expected = {tag: str(told[key]) for key, tag in chronicle.FACTS.items()}
     expected |= {tags.stage_tag(kind): text for kind, text in told["stages"].items()}
-    expected |= {tags.DATASET: told["model"]}
+    expected |= {tags.DATASET: told["model"], tags.INSTALLATION: found[0].object}
     expected |= marks.of(found, told["model"], told["version"])
     faults = 0
     for tag in sorted({*expected, *(name for name in marks.NAMES if name in seen)}):
@@ -225,8 +228,9 @@ def _workspace(workspace: Workspace, found: Sequence[Event], registered: Event) 
         return
     pointer = workspace.pointer(dataset).relative_to(workspace.root).as_posix()
     names = [code_evidence.PARAMS, code_evidence.LOCK, code_evidence.REQUIREMENTS]
-    newest = standing.dataset_version(found, dataset)
-    if newest in (None, told["dataset_version"]):
+    last = standing.last_version(found, dataset)
+    newest = last.payload["version"] if last else told["dataset_version"]
+    if newest == told["dataset_version"]:
         names.append(pointer)
     else:  # an ingestion or a withdrawal has gone on, and told the ledger
         yield _same("workspace", pointer, _version_here(workspace, dataset), newest)

@@ -101,6 +101,33 @@ def lock_hash(workspace: Workspace, dataset: str, variants: Iterable[str]) -> st
     return stage_hash(workspace, *stage_names(dataset, variants))
 
 
+def trained_before(workspace: Workspace, dataset: str, cache: Path) -> list[str]:
+    """`stage_hash` of every training of a dataset that dvc.lock or DVC's run cache knows.
+
+    What the run cache knows DVC restores instead of training it.
+
+    Args:
+        workspace: whose dvc.lock is read.
+        dataset: its name.
+        cache: folder of DVC's cache.
+    """
+    known = entries(workspace)
+    prefix = f"train@{dataset}-"
+    found = {hash_of(known, stage) for stage in known if stage.startswith(prefix)}
+    command = f"keyslice stage train {dataset} "
+    for file in (cache / "runs").glob("*/*/*"):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if not text.startswith(f"cmd: {command}"):
+            continue
+        try:
+            entry = yaml.safe_load(text)
+            stage = prefix + entry["cmd"].removeprefix(command)
+        except (yaml.YAMLError, LookupError, TypeError, AttributeError):
+            continue  # DVC does not restore from it either
+        found.add(hash_of({stage: entry}, stage))
+    return sorted(one for one in found if one)
+
+
 def entries_in(text: str) -> dict[str, Any]:
     """What a dvc.lock says of each stage, by its text.
 
