@@ -79,6 +79,14 @@ def test_no_command_acts_on_what_nobody_signed_or_signs_it_along(forged: Workspa
     assert chain.check(forged).signed == 2
 
 
+def test_where_others_sign_no_command_goes_without(
+    forged: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KEYSLICE_SIGNING_KEY")
+    with pytest.raises(UserError, match="KEYSLICE_SIGNING_KEY is not set"):
+        settling.resume(forged)
+
+
 def test_what_a_person_takes_over_is_signed_and_stays_visible(forged: Workspace) -> None:
     event = chain.take_over(forged, "a power cut")
     assert event

@@ -14,11 +14,18 @@ def resume(workspace: Workspace) -> None:
     A key that cannot sign is found now, not when the work is done; and so is what nobody signed.
 
     Raises:
-        UserError: the key cannot sign; or see `keyslice.provenance.chain.check_signed`.
+        UserError: the key cannot sign, or none is set where others sign; or see
+            `keyslice.provenance.chain.check_signed`.
         UserError, RunError: as `keyslice.provenance.withdrawal.withdraw`.
     """
     if (key := signing.key(workspace)) is not None:
         signing.sign(key, "", signing.HEAD)
+    elif signing.signers(workspace) is not None:
+        raise UserError(
+            f"{signing.SIGNERS_VARIABLE} names who signs, and {signing.KEY_VARIABLE} is not set",
+            rule="where signatures are in use, every command signs what it tells the ledger",
+            remedy=f"set {signing.KEY_VARIABLE} to your key",
+        )
     chain.check_signed(workspace)
     if not withdrawn.notes(workspace):
         return

@@ -25,7 +25,7 @@ from keyslice import files
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
 from keyslice.exams.lock import locked
-from keyslice.provenance import environment, events, ledger, standing, withdrawn
+from keyslice.provenance import environment, events, heads, ledger, standing, withdrawn
 from keyslice.provenance.code_evidence import LOCK, REQUIREMENTS
 from keyslice.versioning import commits, git, lock, processes
 from keyslice.versioning.objects import Store
@@ -108,7 +108,9 @@ def reproduce(
         "platform": platform.platform(),
     }
     about = events.named(model, version)
-    ledger.append(workspace, events.MODEL_REPRODUCED, about, payload)
+    with ledger.exclusive(workspace):
+        ledger.append(workspace, events.MODEL_REPRODUCED, about, payload)
+        heads.note(workspace)
     return made
 
 

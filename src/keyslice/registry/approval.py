@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from keyslice.config import Workspace
 from keyslice.errors import UserError
-from keyslice.provenance import events, heads, ledger, signing, standing
+from keyslice.provenance import events, heads, ledger, naming, signing, standing
 from keyslice.provenance.ledger import Event
 from keyslice.registry import champion, chronicle, marks
 from keyslice.registry.champion import Moved
@@ -38,15 +38,16 @@ def decide(
         The move of the alias; None for a rejection.
 
     Raises:
-        UserError: the version has not been through the gate, or failed it; the gate was held
-            against another champion; the person may not approve; or a signature is wanted and no
-            key is set.
+        UserError: there is no such version; it has not been through the gate, or failed it; the
+            gate was held against another champion; the person may not approve; or a signature is
+            wanted and no key is set.
     """
     client = existing(workspace)
     with ledger.exclusive(workspace):
         champion.take_up(workspace, client, model)
         found = ledger.read(workspace)
         where = f"model {model} version {version}"
+        naming.model_version(found, model, str(version))
         gate = _gate(found, model, version, where)
         approving = verdict == "approved"
         failed = [c["name"] for c in gate.payload["criteria"] if c["blocks"]]

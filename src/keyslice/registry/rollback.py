@@ -2,7 +2,7 @@
 
 from keyslice.config import Workspace
 from keyslice.errors import UserError
-from keyslice.provenance import ledger, standing
+from keyslice.provenance import ledger, naming, standing
 from keyslice.registry import champion
 from keyslice.registry.champion import Moved
 from keyslice.registry.client import existing
@@ -36,6 +36,8 @@ def rollback(workspace: Workspace, model: str, reason: str, *, to: int | None = 
                 rule="a rollback makes an earlier champion the champion again",
                 remedy=f"keyslice approve {model} VERSION makes another version the champion",
             )
+        if to is not None:
+            naming.model_version(found, model, str(to))
         if to is not None and to not in earlier:
             known = ", ".join(map(str, earlier)) or "none"
             raise UserError(
