@@ -7,37 +7,16 @@ import pytest
 
 from keyslice.errors import UserError
 from keyslice.exams import manifest, manifest_columns
+from tests.provenance.story import row
 
 
 def _row(number: int, **changes):
-    return {
-        "exam_id": f"{number:032x}",
-        "patient": f"{number // 2:032x}",
-        "label": "no",
-        "split": "train",
+    own = {
         "batch": f"{number // 3 + 1:04d}",
-        "frames": 5,
-        "height": 7,
-        "width": 6,
-        "channels": 1,
-        "dtype": "int16",
-        "modality": "CT",
-        "site": "unknown",
-        "acquired": "unknown",
-        "source_format": "nifti",
-        "sha256": f"{number:064x}",
-        "label_source": "labels.csv:label",
-        "labeller": "unknown",
         "informative": [1, 2] if number % 2 else None,
         "frame_spacing": 4.0 if number % 2 else None,
-        "facts": "{}",
-        "difference_hash": f"{number:048x}",
-        "constant_frames": 0,
-        "intensity_mean": 1.0,
-        "intensity_sd": 2.0,
-        "intensity_low": 0.0,
-        "intensity_high": 5.0,
-    } | changes
+    }
+    return row(f"{number:032x}", f"{number // 2:032x}") | own | changes
 
 
 def test_the_same_rows_in_any_order_give_the_same_bytes(tmp_path):
