@@ -34,8 +34,8 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     manifest.write(manifest.frame(rows), tmp_path / "a.parquet", {"source": "folder"})
     back = manifest.rows(manifest.read(tmp_path / "a.parquet"))
     absent = {"frame_spacing": None, "row_spacing": None, "column_spacing": None}
-    for row in rows:
-        assert back[row["exam_id"]] == absent | {"frame_time": None} | row
+    for one in rows:
+        assert back[one["exam_id"]] == absent | {"frame_time": None} | one
 
 
 def test_an_unchanged_manifest_is_not_written_again(tmp_path):
