@@ -14,9 +14,10 @@ import pytest
 from nibabel.nifti1 import Nifti1Extension
 from PIL import Image
 
+from keyslice import files
 from keyslice.config import FolderDataset, Limits, PhantomDataset
 from keyslice.errors import UserError
-from keyslice.exams import ingestion, manifest, manifest_columns, stored
+from keyslice.exams import ingestion, manifest, manifest_columns
 from keyslice.exams.container import load
 from keyslice.exams.exam import Exam, exam_id, exam_path
 from keyslice.exams.fingerprint import source_state
@@ -121,7 +122,7 @@ def test_a_damaged_exam_that_its_source_no_longer_has_stops_the_ingestion(
 
 def test_stored_exams_that_nobody_touched_are_not_read_again(workspace, dataset, ward, monkeypatch):
     ingest(workspace, "ward", dataset)
-    monkeypatch.setattr(stored, "_sha256", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(files, "sha256", lambda path: pytest.fail(f"{path} was read"))
     assert ingest(workspace, "ward", dataset).present == 12
 
 

@@ -19,6 +19,8 @@ PATIENCE_SECONDS = 5.0
 """Until a file that makes no sense counts as damaged."""
 
 T = TypeVar("T")
+# libyaml's, where PyYAML came with it: a dvc.lock of many variants takes a second without.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = re.compile(r"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
 KINDS = ("prepare", "train", "evaluate", "compare")
 """Of stages, in the order of the graph."""
@@ -120,7 +122,7 @@ def trained_before(workspace: Workspace, dataset: str, cache: Path) -> list[str]
         if not text.startswith(f"cmd: {command}"):
             continue
         try:
-            entry = yaml.safe_load(text)
+            entry = _parsed(text)
             stage = prefix + entry["cmd"].removeprefix(command)
         except (yaml.YAMLError, LookupError, TypeError, AttributeError):
             continue  # DVC does not restore from it either
@@ -135,7 +137,7 @@ def entries_in(text: str) -> dict[str, Any]:
         ValueError: it is none.
     """
     try:
-        return _stages(yaml.safe_load(text))
+        return _stages(_parsed(text))
     except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         raise ValueError("is no dvc.lock") from error
 
@@ -153,7 +155,7 @@ def version_in(text: str) -> str | None:
         ValueError: it is none.
     """
     try:
-        return _md5(yaml.safe_load(text))
+        return _md5(_parsed(text))
     except (yaml.YAMLError, LookupError, TypeError) as error:
         raise ValueError("is no pointer of DVC's") from error
 
@@ -161,6 +163,10 @@ def version_in(text: str) -> str | None:
 def entries(workspace: Workspace) -> dict[str, Any]:
     """What dvc.lock says of each stage now."""
     return _read(workspace.root / "dvc.lock", _stages) or {}
+
+
+def _parsed(text: str) -> Any:
+    return yaml.load(text, Loader=_LOADER)  # noqa: S506 - both are safe
 
 
 def _stages(content: Any) -> dict[str, Any]:
@@ -198,7 +204,7 @@ def _read(path: Path, part: Callable[[Any], T]) -> T | None:
         over = time.monotonic() > deadline
         if over or not (changes or 0 <= time.time() - before.st_mtime < SETTLED_SECONDS):
             try:
-                return part(yaml.safe_load(text))
+                return part(_parsed(text))
             except (yaml.YAMLError, LookupError, TypeError, AttributeError):
                 if over:
                     remedy = "git checkout {0}, or remove it: keyslice retrain writes it anew"
