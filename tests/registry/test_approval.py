@@ -126,6 +126,15 @@ def test_a_rejection_leaves_the_champion(workspace: Workspace, client: MlflowCli
     assert client.get_model_version(MODEL, str(second)).tags[marks.DECISION].startswith("rejected")
 
 
+def test_the_champion_is_not_rejected_but_rolled_back(
+    workspace: Workspace, client: MlflowClient
+) -> None:
+    version = _promoted(workspace, client)
+    with pytest.raises(UserError, match=f"is the champion.*keyslice rollback {MODEL}"):
+        decide(workspace, MODEL, version, "rejected", "worse on children")
+    assert _champions(workspace, client) == (version, version)
+
+
 def test_what_has_not_been_through_the_gate_cannot_be_decided(
     workspace: Workspace, client: MlflowClient
 ) -> None:
@@ -158,7 +167,8 @@ def test_a_gate_against_a_former_champion_does_not_count(
     gated(workspace, late, None)
     now = _promoted(workspace, client)
     with pytest.raises(
-        UserError, match=rf"against version None.*is version {now} now.*keyslice gate"
+        UserError,
+        match=rf"against no version, and version {now} is the champion now.*keyslice gate",
     ):
         decide(workspace, MODEL, late, "approved", "fine")
 

@@ -12,6 +12,7 @@ from keyslice import files
 from keyslice.config import Params, Workspace
 from keyslice.console import settling
 from keyslice.console.output import err, out, print_json, say
+from keyslice.errors import UserError, did_you_mean
 from keyslice.provenance import chain, ledger, prov
 from keyslice.provenance.chain import Checked
 from keyslice.provenance.ledger import Event
@@ -71,7 +72,15 @@ def show(workspace: Workspace, about: str | None, last: int, *, as_json: bool) -
         last: how many, at most.
         as_json: whole events.
     """
-    found = [e for e in ledger.read(workspace) if about is None or _is_about(e, about)][-last:]
+    known = ledger.read(workspace)
+    found = [e for e in known if about is None or _is_about(e, about)][-last:]
+    if known and not found:
+        names = {event.object.partition("@")[0].partition("/")[0] for event in known}
+        raise UserError(
+            f"no event is about {about!r}",
+            rule="an event is about a dataset, a model, or a version of either",
+            remedy=did_you_mean(about or "", names),
+        )
     if as_json:
         print_json([asdict(event) | {"time": event.time.isoformat()} for event in found])
         return
@@ -98,6 +107,7 @@ def export(workspace: Workspace, form: str, output: Path | None) -> None:
         sys.stdout.write(text)
     else:
         files.write_text(output, text)
+        say(err, f"wrote {output}")
 
 
 def _is_about(event: Event, about: str) -> bool:

@@ -75,8 +75,9 @@ def run(
         done = None
         # Another source's ids are other patients: it need not bar one that it never had.
         who = {part.dataset: part.patient for part in found.parts if _concerns(params, part)} or who
-        if found.empty and withdrawal.is_barred(workspace, who):
-            _tell_again(workspace, params, who, as_json)
+        past = {n: one for n, one in who.items() if withdrawal.is_barred(workspace, {n: one})}
+        if found.empty and past and (past == who or not bar_unknown):
+            _tell_again(workspace, params, past, as_json)
             return
         if found.empty and not bar_unknown:
             raise _nobody()

@@ -51,6 +51,13 @@ def decide(
         gate = _gate(found, model, version, where)
         approving = verdict == "approved"
         failed = [c["name"] for c in gate.payload["criteria"] if c["blocks"]]
+        if not approving and standing.champion(found, model) == version:
+            raise UserError(
+                "is the champion",
+                where=where,
+                rule="a rejection keeps a version from becoming it",
+                remedy=f"keyslice rollback {model} makes the champion before it the champion again",
+            )
         if approving:
             champion.check_alias(client, found, model)
             _may_be_promoted(found, model, gate, where)
@@ -130,8 +137,8 @@ def _may_be_promoted(found: list[Event], model: str, gate: Event, where: str) ->
         raise UserError("is the champion already", where=where)
     if gate.payload["champion"] != now:
         raise UserError(
-            f"went through the gate against version {gate.payload['champion']}, and the champion "
-            f"is {'none' if now is None else f'version {now}'} now",
+            f"went through the gate against {champion.words(gate.payload['champion'])}, and "
+            f"{champion.words(now)} is the champion now",
             where=where,
             rule="a version is held against the champion that it would replace",
             remedy=f"keyslice gate {model} {gate.payload['version']}",

@@ -31,7 +31,7 @@ def rollback(workspace: Workspace, model: str, reason: str, *, to: int | None = 
         earlier = list(dict.fromkeys(v for v in reversed(past) if v not in (None, now)))
         if to is None and not earlier:
             raise UserError(
-                "has had no other champion",
+                "has had no other champion" if now else "has had no champion",
                 where=f"model {model}",
                 rule="a rollback makes an earlier champion the champion again",
                 remedy=f"keyslice approve {model} VERSION makes another version the champion",
