@@ -19,9 +19,10 @@ from keyslice.console import withdrawing
 from keyslice.console.output import err, out
 from keyslice.errors import UserError
 from keyslice.exams import barred, manifest
+from keyslice.exams.barred import Barred
 from keyslice.exams.pseudonym import PUBLISHED_KEY, pseudonym
 from keyslice.ingest import ingest_dataset
-from keyslice.provenance import events, ledger
+from keyslice.provenance import events, ledger, patients
 
 WHO = "Meier-7"
 PARAMS = {
@@ -120,6 +121,16 @@ def test_a_withdrawal_says_what_is_left_to_do_and_asked_again_that_it_is_done(
     told = ledger.path(workspace).read_text()
     assert not any(word in told for word in ("Meier", "scan7"))
     assert pseudonym(PUBLISHED_KEY, "clinic", WHO) not in told
+
+
+def test_who_has_withdrawn_from_another_dataset_is_not_told_to_be_unknown(
+    workspace: Workspace,
+) -> None:
+    who = patients.pseudonyms(workspace, load(workspace.params), patient="P7")
+    barred.add(workspace, "spots", Barred(frozenset([who["spots"]])))
+    assert "has withdrawn already" in withdraw(workspace, patient="P7")
+    with pytest.raises(UserError, match="ever held an exam"):
+        withdraw(workspace, patient="P8")
 
 
 def test_a_pseudonym_serves_as_well_and_json_is_for_scripts(workspace: Workspace) -> None:

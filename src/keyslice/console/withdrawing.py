@@ -73,10 +73,10 @@ def run(
     found = withdrawal.plan(workspace, who, reason, only=dataset)
     if done is None or not found.empty:
         done = None
+        past = {n: one for n, one in who.items() if withdrawal.is_barred(workspace, {n: one})}
         # Another source's ids are other patients: it need not bar one that it never had.
         who = {part.dataset: part.patient for part in found.parts if _concerns(params, part)} or who
-        past = {n: one for n, one in who.items() if withdrawal.is_barred(workspace, {n: one})}
-        if found.empty and past and (past == who or not bar_unknown):
+        if found.empty and past and (not bar_unknown or who.items() <= past.items()):
             _tell_again(workspace, params, past, as_json)
             return
         if found.empty and not bar_unknown:
