@@ -106,9 +106,9 @@ def check(root: str, dataset: str) -> None:
     """Find before exams are prepared what the trainings would refuse only then.
 
     Raises:
-        UserError: see `keyslice.stages.train.preflight`.
+        UserError: see `keyslice.stages.preflight`.
     """
-    from keyslice.stages.train import preflight  # torch and timm: seconds
+    from keyslice.stages.preflight import preflight  # torch and timm: seconds
 
     _, params = opened(root)
     with step(f"check {dataset}") as shown:

@@ -36,12 +36,6 @@ def test_starting_up_imports_nothing_heavy(module):
     assert done.stdout.strip() == "[]"
 
 
-def test_evaluation_does_without_lightning():
-    code = "import sys, keyslice.stages.evaluate; print('lightning' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
 def test_a_key_is_made_for_its_owner_alone(tmp_path):
     file = tmp_path / "key"
     told = CliRunner().invoke(main, ["key", "new", str(file)])

@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -42,21 +44,54 @@ PARAMS = {
 }
 
 
-def _keyslice(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "keyslice.cli", *arguments]
-    return _run(root, command)
-
-
-def _run(root: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
-    environment |= {
+def _environment() -> dict[str, str]:
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
+    return own | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "COLUMNS": "80",
     }
+
+
+def _run(root: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=root, env=environment, text=True, capture_output=True, check=False
+        command, cwd=root, env=_environment(), text=True, capture_output=True, check=False
     )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Of the user who runs `keyslice`."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def keyslice(tmp_path_factory, home):
+    """`keyslice(root, "status")`: the command in a process of its own; see forking.py."""
+    place = tmp_path_factory.mktemp("said")
+    files = {name: str(place / name) for name in ("out", "err")}
+    # matplotlib's list of fonts takes seconds to be made.
+    environment = _environment() | {"HOME": str(home), "MPLCONFIGDIR": matplotlib.get_configdir()}
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("forking.py"))],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as forking:
+
+        def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+            for file in files.values():
+                Path(file).write_text("")
+            about = {"arguments": arguments, "cwd": str(root), "environment": environment}
+            forking.stdin.write(json.dumps(about | files) + "\n")
+            forking.stdin.flush()
+            code = int(forking.stdout.readline())
+            out, err = (Path(file).read_text() for file in files.values())
+            return subprocess.CompletedProcess(arguments, code, out, err)
+
+        yield run
+        forking.stdin.close()
 
 
 def _write_exams(folder: Path, numbers: range) -> None:
@@ -74,17 +109,14 @@ def _write_exams(folder: Path, numbers: range) -> None:
 
 
 @pytest.fixture(scope="module")
-def workspace(clone):
+def workspace(clone, keyslice):
     """A clone with 24 exams that has been ingested, retrained on and registered."""
     root = clone(PARAMS)
     _write_exams(root / "data" / "inbox" / "scans", range(24))
-    for command in (
-        ["git", "init", "--quiet"],
-        [sys.executable, "-m", "dvc", "init", "--quiet"],
-        [sys.executable, "-m", "keyslice.cli", "ingest", "scans"],
-        [sys.executable, "-m", "keyslice.cli", "retrain", "scans"],
-    ):
-        done = _run(root, command)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        assert _run(root, command).returncode == 0
+    for command in ("ingest", "retrain"):
+        done = keyslice(root, command, "scans")
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return root
 
@@ -96,6 +128,12 @@ def test_every_stage_left_its_files(workspace):
         assert (data / "models" / "scans" / variant / "seed-1" / "model.safetensors").is_file()
         assert (data / "results" / "scans" / variant / "metrics.json").is_file()
     assert (data / "comparisons" / "scans" / "report.html").is_file()
+
+
+def test_prefects_own_server_kept_to_the_workspace(workspace, home):
+    with sqlite3.connect(workspace / "state" / "prefect" / "prefect.db") as database:
+        assert ("retrain",) in database.execute("SELECT name FROM flow").fetchall()
+    assert list(home.iterdir()) == []
 
 
 def test_half_of_the_frames_were_kept_at_half_the_cost(workspace):
@@ -110,24 +148,26 @@ def test_dvc_finds_nothing_to_do_after_it(workspace):
     assert json.loads(done.stdout) == {}
 
 
-def test_a_retraining_with_nothing_new_does_no_work_and_says_so(workspace):
+def test_a_retraining_with_nothing_new_does_no_work_and_says_so(keyslice, workspace):
     def times():
         tops = (workspace / "data", workspace / "state" / "prefect")
         files = (path for top in tops for path in top.rglob("*") if path.is_file())
         return {path: path.stat().st_mtime_ns for path in files}
 
     before = times()
-    done = _keyslice(workspace, "retrain")
+    done = keyslice(workspace, "retrain")
     assert done.returncode == 0
     assert "Nothing new" in done.stdout
     assert times() == before
 
 
-def test_an_experiment_writes_its_section_and_fills_the_marked_place_in_the_readme(workspace):
+def test_an_experiment_writes_its_section_and_fills_the_marked_place_in_the_readme(
+    keyslice, workspace
+):
     marks = "<!-- {0}: written by keyslice experiment -->\n<!-- {0}: end -->"
     readme = workspace / "README.md"
     readme.write_text(f"Before.\n\n{marks.format('scans')}\n\n{marks.format('other')}\n\nAfter.\n")
-    done = _keyslice(workspace, "experiment", "scans")
+    done = keyslice(workspace, "experiment", "scans")
     assert done.returncode == 0, done.stderr
     page = (workspace / "docs" / "results.md").read_text()
     table = pd.read_csv(workspace / "data" / "comparisons" / "scans" / "comparison.csv")
@@ -139,7 +179,7 @@ def test_an_experiment_writes_its_section_and_fills_the_marked_place_in_the_read
     assert text.startswith("Before.\n\n<!-- scans: written")
     assert text.endswith(f"{marks.format('other')}\n\nAfter.\n")
     readme.unlink()
-    _keyslice(workspace, "experiment", "scans")
+    keyslice(workspace, "experiment", "scans")
     assert not readme.exists()
 
 
@@ -169,18 +209,18 @@ def test_the_registered_version_names_where_it_came_from(workspace):
     assert all(version.tags[f"keyslice.{name}"] for name in ("parameters", "requirements"))
 
 
-def test_status_tells_the_dataset_and_the_model(workspace):
-    told = json.loads(_keyslice(workspace, "status", "--json").stdout)
+def test_status_tells_the_dataset_and_the_model(keyslice, workspace):
+    told = json.loads(keyslice(workspace, "status", "--json").stdout)
     assert told["datasets"]["scans"]["exams"] == 24
     assert told["datasets"]["scans"]["due"] is None
     assert [model["aliases"] for model in told["models"]] == [["challenger"]]
 
 
 @pytest.fixture(scope="module")
-def predicted(workspace):
+def predicted(keyslice, workspace):
     """What `keyslice predict` tells of each file."""
     files = map(str, sorted((workspace / "data" / "inbox" / "scans").glob("*.nii.gz")))
-    told = json.loads(_keyslice(workspace, "predict", "--json", *files).stdout)
+    told = json.loads(keyslice(workspace, "predict", "--json", *files).stdout)
     return {one["file"]: one for one in told}
 
 
@@ -240,32 +280,32 @@ def test_no_patient_id_and_no_file_name_is_in_what_was_written(workspace, tmp_pa
         assert not re.search(b"Roe_Ann|MRN-", contents(path)), path
 
 
-def test_more_exams_extend_the_dataset_and_are_seen_as_news(workspace, tmp_path):
+def test_more_exams_extend_the_dataset_and_are_seen_as_news(keyslice, workspace, tmp_path):
     copy = tmp_path / "grown"
     shutil.copytree(workspace, copy)
     before = pd.read_parquet(copy / "data" / "exams" / "scans" / "manifest.parquet")
     _write_exams(copy / "data" / "inbox" / "scans", range(24, 27))
-    told = json.loads(_keyslice(copy, "ingest", "--json", "scans").stdout)
+    told = json.loads(keyslice(copy, "ingest", "--json", "scans").stdout)
     after = pd.read_parquet(copy / "data" / "exams" / "scans" / "manifest.parquet")
     assert told["report"]["accepted"] == 3
     assert told["version"] != told["previous"]
     kept = after.set_index("exam_id").loc[before["exam_id"]]
     assert kept["split"].tolist() == before["split"].tolist()
-    due = json.loads(_keyslice(copy, "status", "--json").stdout)["datasets"]["scans"]["due"]
+    due = json.loads(keyslice(copy, "status", "--json").stdout)["datasets"]["scans"]["due"]
     assert "out of date" in due
 
 
-def test_a_model_that_passed_the_floors_is_approved_and_all_behind_it_is_sound(workspace):
-    approved = _keyslice(workspace, "approve", "scans", "1", "--reason", "the first", "--json")
+def test_a_model_that_passed_the_floors_is_approved_and_all_behind_it_is_sound(keyslice, workspace):
+    approved = keyslice(workspace, "approve", "scans", "1", "--reason", "the first", "--json")
     assert json.loads(approved.stdout)["champion"] == 1, approved.stderr
-    told = json.loads(_keyslice(workspace, "verify", "scans@champion", "--json").stdout)
+    told = json.loads(keyslice(workspace, "verify", "scans@champion", "--json").stdout)
     assert told["sound"]
     assert {item["state"] for item in told["items"]} == {"sound"}
     shard = next((workspace / "data" / "prepared" / "scans").rglob("*.npy"))
     content, state = shard.read_bytes(), shard.stat()
     shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(shard, ns=(state.st_atime_ns, state.st_mtime_ns))
-    done = _keyslice(workspace, "verify", "scans", "--json")
+    done = keyslice(workspace, "verify", "scans", "--json")
     shard.write_bytes(content)
     os.utime(shard, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert done.returncode == 1
@@ -273,22 +313,24 @@ def test_a_model_that_passed_the_floors_is_approved_and_all_behind_it_is_sound(w
     assert [Path(one["what"]).name for one in faults] == [shard.name]
 
 
-def test_the_audit_of_a_first_model_is_a_page(workspace, tmp_path):
+def test_the_audit_of_a_first_model_is_a_page(keyslice, workspace, tmp_path):
     page = tmp_path / "audit.html"
-    done = _keyslice(workspace, "audit", "scans/1", "--no-verify", "--output", str(page))
+    done = keyslice(workspace, "audit", "scans/1", "--no-verify", "--output", str(page))
     assert done.returncode == 0, done.stderr
     assert "there was no champion to be held against" in page.read_text()
 
 
-def test_a_patient_is_found_in_every_model_made_from_them_and_whether_one_was_champion(workspace):
-    told = _keyslice(workspace, "lineage", "--patient", "MRN-00003")
+def test_a_patient_is_found_in_every_model_made_from_them_and_whether_one_was_champion(
+    keyslice, workspace
+):
+    told = keyslice(workspace, "lineage", "--patient", "MRN-00003")
     assert "model versions made from it: 1" in told.stdout
     assert re.search(r"version 1 .* now +promotion", told.stdout)
 
 
 @pytest.mark.skipif("KEYSLICE_CHAOS" not in os.environ, reason="trains anew: make chaos")
-def test_a_version_is_rebuilt_bit_for_bit_and_a_training_really_ran(workspace):
-    done = _keyslice(workspace, "reproduce", "scans", "1", "--json")
+def test_a_version_is_rebuilt_bit_for_bit_and_a_training_really_ran(keyslice, workspace):
+    done = keyslice(workspace, "reproduce", "scans", "1", "--json")
     told = json.loads(done.stdout)
     assert told["outcome"] == "identical", told
     assert told["epochs"] == PARAMS["train"]["epochs"]
@@ -308,21 +350,21 @@ def test_a_version_is_rebuilt_bit_for_bit_and_a_training_really_ran(workspace):
         ),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(workspace, arguments, said):
-    done = _keyslice(workspace, *arguments)
+def test_a_mistake_is_one_line_and_exit_code_2(keyslice, workspace, arguments, said):
+    done = keyslice(workspace, *arguments)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ")
     assert said in done.stderr
 
 
-def test_another_candidate_is_held_against_the_champion_through_the_gate(workspace):
+def test_another_candidate_is_held_against_the_champion_through_the_gate(keyslice, workspace):
     """Last: the workspace moves on. Only stage compare runs anew, and puts `full` forward."""
-    if not json.loads(_keyslice(workspace, "champion", "scans", "--json").stdout):
-        _keyslice(workspace, "approve", "scans", "1", "--reason", "the first")
+    if not json.loads(keyslice(workspace, "champion", "scans", "--json").stdout):
+        keyslice(workspace, "approve", "scans", "1", "--reason", "the first")
     params = PARAMS | {"compare": PARAMS["compare"] | {"candidates": ["full"]}}
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
-    done = _keyslice(workspace, "retrain", "scans", "--json")
+    done = keyslice(workspace, "retrain", "scans", "--json")
     assert json.loads(done.stdout)["scans"]["model_version"] == 2, done.stderr
     found = [json.loads(line) for line in (workspace / "state/ledger/events.jsonl").open()]
     [first, gate] = [e["payload"] for e in found if e["action"] == "gate.evaluated"]
@@ -336,36 +378,38 @@ def test_another_candidate_is_held_against_the_champion_through_the_gate(workspa
     assert blocking >= {"AUC against the champion", "cost per exam against the champion"}
     assert gate["power"] < 0.8
     assert "Low power" in " ".join(gate["warnings"])
-    refused = _keyslice(workspace, "approve", "scans", "2", "--reason", "fine")
+    refused = keyslice(workspace, "approve", "scans", "2", "--reason", "fine")
     assert refused.returncode == 2
     assert "the gate failed" in refused.stderr
-    again = _keyslice(workspace, "gate", "scans", "--json")
+    again = keyslice(workspace, "gate", "scans", "--json")
     assert again.returncode == 1
     assert json.loads(again.stdout)["look"] == 1  # the same question is no other look
-    forced = _keyslice(workspace, "approve", "scans", "2", "--reason", "seen", "--override")
+    forced = keyslice(workspace, "approve", "scans", "2", "--reason", "seen", "--override")
     assert forced.returncode == 0, forced.stderr
-    back = _keyslice(workspace, "rollback", "scans", "--reason", "too slow")
+    back = keyslice(workspace, "rollback", "scans", "--reason", "too slow")
     assert "version 1 again" in back.stdout
-    told = json.loads(_keyslice(workspace, "champion", "scans", "--json").stdout)
+    told = json.loads(keyslice(workspace, "champion", "scans", "--json").stdout)
     assert [one["version"] for one in told] == [1, 2, 1]
-    difference = _keyslice(workspace, "lineage", "scans/2", "--against", "1").stdout
+    difference = keyslice(workspace, "lineage", "scans/2", "--against", "1").stdout
     assert "the same dataset version" in difference
     assert "das → full" in difference
 
 
-def test_exams_that_come_and_a_patient_who_withdraws_alter_nothing_that_is_told(workspace):
+def test_exams_that_come_and_a_patient_who_withdraws_alter_nothing_that_is_told(
+    keyslice, workspace
+):
     """Last of all: the data moves on, what was made of the patient is gone, and all is sound."""
     _write_exams(workspace / "data" / "inbox" / "scans", range(24, 27))
-    assert _keyslice(workspace, "ingest", "scans").returncode == 0
+    assert keyslice(workspace, "ingest", "scans").returncode == 0
     asked = ("withdraw", "--patient", "MRN-00003", "--reason", "asked", "--yes")
-    assert _keyslice(workspace, *asked).returncode == 0
-    told = json.loads(_keyslice(workspace, "verify", "scans@challenger", "--json").stdout)
+    assert keyslice(workspace, *asked).returncode == 0
+    told = json.loads(keyslice(workspace, "verify", "scans@challenger", "--json").stdout)
     assert [one for one in told["items"] if one["state"] != "sound"] == []
     assert not [*(workspace / "data" / "prepared" / "scans").glob("store.json")]
     pointer = workspace / "data" / "exams" / "scans.dvc"
     text = pointer.read_text()
     pointer.write_text(re.sub(r"md5: .", "md5: f" if "md5: f" not in text else "md5: e", text))
-    told = json.loads(_keyslice(workspace, "verify", "scans@challenger", "--json").stdout)
+    told = json.loads(keyslice(workspace, "verify", "scans@challenger", "--json").stdout)
     pointer.write_text(text)
     assert [one["what"] for one in told["items"] if one["state"] != "sound"] == [
         "data/exams/scans.dvc"

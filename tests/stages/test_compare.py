@@ -10,7 +10,7 @@ import pytest
 
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
-from keyslice.evaluation import predictions
+from keyslice.evaluation import palette, predictions
 from keyslice.stages.compare import compare
 
 SEEDS = (0, 1)
@@ -88,6 +88,12 @@ def workspace(tmp_path):
 def finished(tmp_path_factory):
     """The contents of a comparison, made once."""
     return contents(run(filled(tmp_path_factory.mktemp("finished"))))
+
+
+@pytest.fixture
+def _no_figures(monkeypatch):
+    """They take seconds to be drawn; for those who ask for words only."""
+    monkeypatch.setattr(palette, "svg", lambda figure: "<svg></svg>")
 
 
 def frames_of(exam_id):
@@ -233,6 +239,7 @@ def test_the_report_shows_as_many_exams_as_set(page):
     assert page.count('<article class="exam"') == 2
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_the_report_says_which_weights_the_networks_started_from_and_where(workspace, page):
     text = "".join(parsed(page).text)
     assert "starting weights hub:x.in1k\n" in text
@@ -244,10 +251,12 @@ def test_the_report_says_which_weights_the_networks_started_from_and_where(works
     assert "trained on cpu, cuda" in text
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_the_report_names_the_dataset_version(workspace):
     assert "0123abcd.dir" in (run(workspace, version="0123abcd.dir") / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_the_report_says_when_patients_are_unknown(workspace, page):
     for variant in VARIANTS:
         path = workspace.results("toy", variant) / "predictions.parquet"
@@ -257,6 +266,7 @@ def test_the_report_says_when_patients_are_unknown(workspace, page):
     assert "too narrow" not in page
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_published_figures_stand_in_the_report_of_a_public_set(workspace):
     public = {"source": "medmnist", "flag": "adrenalmnist3d", "classes": ["no", "yes"]}
     text = (run(workspace, settings(datasets={"toy": public})) / "report.html").read_text()

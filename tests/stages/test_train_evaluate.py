@@ -33,8 +33,9 @@ from keyslice.exams.source import Reading
 from keyslice.models.backbone import WeightsOrigin
 from keyslice.models.predictor import Predictor
 from keyslice.stages.evaluate import evaluate, trained
+from keyslice.stages.preflight import preflight
 from keyslice.stages.prepare import prepare
-from keyslice.stages.train import inputs_hash, preflight, train
+from keyslice.stages.train import inputs_hash, train
 
 CLASSES = ("clear", "mixed", "solid")
 LENGTHS = (1, 2, 5, 9)

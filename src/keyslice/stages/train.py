@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -60,23 +59,6 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
             files.write_text(outputs / "settings.json", json.dumps(description, indent=2) + "\n")
         # Also what trainings with other inputs left when they were killed.
         shutil.rmtree(home)
-
-
-def preflight(params: Params, dataset: str, variants: Iterable[str]) -> None:
-    """Find before any exam is prepared what stage train would refuse after all of them are.
-
-    Each backbone is built once, its weights are looked up as for the training itself. Loads torch;
-    to be called where there is something to train.
-
-    Raises:
-        UserError: unknown names, an unknown backbone or one that cannot encode frames of this
-            size, weights that cannot be had or do not fit, a GPU that is not there.
-    """
-    settings = [params.stage(dataset, variant) for variant in variants]
-    for one in settings:
-        device(one.train)
-    for encoder, size in dict.fromkeys((one.backbone, one.prepare.image_size) for one in settings):
-        backbone.build(encoder, size)
 
 
 def inputs_hash(settings: StageSettings, prepared: Path, weights: WeightsOrigin) -> str:
