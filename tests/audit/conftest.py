@@ -19,7 +19,7 @@ from keyslice.evaluation import predictions
 from keyslice.exams import manifest
 from keyslice.provenance import canonical, events, ledger
 from keyslice.registry import chronicle
-from keyslice.versioning import lock
+from keyslice.versioning import lock, objects
 
 VERSION = "ab" * 16 + ".dir"
 SITES = ("North clinic", "South <clinic>")
@@ -142,6 +142,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     }  # fmt: skip
     write_lock(workspace, stages)
     params = load(workspace.params)
+    monkeypatch.setattr(objects, "_settings", lambda _: {})  # DVC's; asking it takes a second
     chronicle.run_started(workspace, params, "scans", "")
     told = {
         "model": "scans",

@@ -1,4 +1,4 @@
-"""One Prefect server for all tests of flows, and a tiny workspace whose stages take no time."""
+"""A Prefect server for tests of flows, and a tiny workspace whose stages take no time."""
 
 import shutil
 import subprocess
@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from keyslice import versioning
 from keyslice.config import Workspace
@@ -17,8 +16,10 @@ from keyslice.ingest import Ingested
 TEMPLATE = Path(__file__).parents[1] / "tiny_workspace"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefect() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness  # the whole server: seconds
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
 

@@ -1,5 +1,7 @@
 """A workspace whose stages have run: files as the stages write them, and dvc.lock beside them."""
 
+import contextlib
+import runpy
 import shutil
 import subprocess
 import sys
@@ -27,8 +29,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "data/datasets.yaml").write_text("ingested: [tiny]\n")
     calls = [["prepare", "tiny"], ["compare", "tiny"]]
     calls[1:1] = [[stage, "tiny", name] for name in VARIANTS for stage in ("train", "evaluate")]
-    for call in calls:
-        subprocess.run([sys.executable, "stage.py", *call], cwd=root, check=True)
+    stages = runpy.run_path(str(root / "stage.py"))
+    with contextlib.chdir(root):
+        for stage, *names in calls:
+            stages[stage](*names)
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     versioning.record_version(Workspace(root), "tiny")
     commit = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force"]

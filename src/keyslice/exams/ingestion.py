@@ -24,7 +24,6 @@ from keyslice.exams import (
     manifest_columns,
     medmnist,
     offer,
-    phantom,
     quarantine,
 )
 from keyslice.exams.exam import exam_name
@@ -328,6 +327,8 @@ def _offered(
     if isinstance(dataset, MedMNISTDataset):
         return offer.of_listings(medmnist.listings(workspace, dataset, name))
     if isinstance(dataset, PhantomDataset):
+        from keyslice.exams import phantom  # loads nibabel and scipy: a second
+
         place = workspace.inbox(name)
         settings = phantom.write(place, dataset, name)
     else:
