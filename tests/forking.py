@@ -1,21 +1,20 @@
-"""`keyslice` for tests that call it often: each call is a process of its own, forked from this one.
+"""`keyslice` for tests that call it often: each call is a process forked from one server's.
 
-What takes seconds to import has been imported here before. Keyslice itself and Prefect, which read
-the environment when they are imported, are imported by each call.
+The server has imported what takes seconds. Keyslice itself and Prefect, which read the environment
+when they are imported, are imported by each call. It runs with the folder, the environment and the
+standard streams of the one who calls.
 
-A line of JSON on standard input is a call: arguments, folder, environment, and the files for what
-it prints. The answer is a line with its exit code.
+    forking.py serve SOCKET             until it is ended; says when it is ready
+    forking.py call SOCKET ARGUMENT…    `keyslice ARGUMENT…`, and its exit code
 """
 
-import atexit
-import gc
-import importlib
 import json
 import os
+import socket
 import sys
-import traceback
 
 LIBRARIES = (
+    "lightning",
     "matplotlib.figure",
     "mlflow.pyfunc",
     "mlflow.store.model_registry.sqlalchemy_store",
@@ -26,28 +25,45 @@ LIBRARIES = (
     "sklearn.metrics",
     "timm",
 )
+STREAMS = (0, 1, 2)
 
 
-def main() -> None:
+def serve(address: str) -> None:
+    import gc
+    import importlib
+    import signal
+
     for library in LIBRARIES:
         importlib.import_module(library)
     gc.freeze()  # else each call's collector goes through all of it, and copies the pages
-    for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            call(**json.loads(line))
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(address)
+        listening.listen()
+        print("ready", flush=True)  # noqa: T201
+        while True:
+            connection, _ = listening.accept()
+            with connection:
+                if not os.fork():
+                    listening.close()
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    answer(connection)
 
 
-def call(arguments: list[str], cwd: str, environment: dict[str, str], out: str, err: str) -> None:
-    """Become `keyslice` with these arguments; its end is the end of the process."""
-    os.chdir(cwd)
+def answer(connection: socket.socket) -> None:
+    """Be `keyslice` for the one who calls; its end is the end of the process."""
+    import atexit
+    import traceback
+
+    message, streams, _, _ = socket.recv_fds(connection, 1 << 20, len(STREAMS))
+    asked = json.loads(message)
+    os.chdir(asked["folder"])
     os.environ.clear()
-    os.environ.update(environment)
-    for number, file in enumerate((os.devnull, out, err)):
-        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
-    sys.argv = ["keyslice", *arguments]
+    os.environ.update(asked["environment"])
+    for stream, own in zip(streams, STREAMS, strict=True):
+        os.dup2(stream, own)
+        os.close(stream)
+    sys.argv = ["keyslice", *asked["arguments"]]
     from keyslice.cli import main
 
     try:
@@ -61,8 +77,17 @@ def call(arguments: list[str], cwd: str, environment: dict[str, str], out: str, 
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # what was imported in advance takes seconds to be torn down
+    connection.send(str(code).encode())
+    os._exit(0)  # what was imported in advance takes seconds to be torn down
+
+
+def call(address: str, *arguments: str) -> None:
+    asked = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(address)
+        socket.send_fds(connection, [json.dumps(asked).encode()], STREAMS)
+        sys.exit(int(connection.recv(16) or 1))  # nothing: it was killed
 
 
 if __name__ == "__main__":
-    main()
+    {"serve": serve, "call": call}[sys.argv[1]](*sys.argv[2:])
