@@ -1,6 +1,8 @@
 """The steps of a retraining as Prefect's tasks. They hold no logic: each calls one function.
 
-They take the workspace's path and names, never data, so that they can run on another machine.
+They take the workspace's path and names, never data, so that they can run on another machine. None
+has a tag: Prefect asks its server before each tagged task whether a limit on the tag is free, and
+waits two seconds wherever SQLite is still recording the task before.
 """
 
 import re
@@ -65,7 +67,7 @@ def opened(root: str) -> tuple[Workspace, Params]:
     return workspace, load(workspace.params)
 
 
-@task(task_run_name="ingest {dataset}", tags=["ingest"], **_RETRIES)
+@task(task_run_name="ingest {dataset}", **_RETRIES)
 def ingest(root: str, dataset: str) -> Taken:
     """Take in what is new in the dataset's source.
 
@@ -101,7 +103,7 @@ def account(report: IngestReport) -> str:
     return ", ".join(f"{counts[name]} {words}" for name, words in COUNTED.items() if counts[name])
 
 
-@task(task_run_name="check {dataset}", tags=["stage"], **_RETRIES)
+@task(task_run_name="check {dataset}", **_RETRIES)
 def check(root: str, dataset: str) -> None:
     """Find before exams are prepared what the trainings would refuse only then.
 
@@ -116,7 +118,7 @@ def check(root: str, dataset: str) -> None:
         shown.outcome = "can be trained"
 
 
-@task(task_run_name="{stage}", tags=["stage"], **_RETRIES)
+@task(task_run_name="{stage}", **_RETRIES)
 def reproduce(root: str, stage: str) -> versioning.Outcome:
     """One stage of dvc.yaml, brought up to date."""
     with step(stage) as shown:
@@ -141,7 +143,7 @@ def far(line: str) -> str:
     return other[1] if other else ""
 
 
-@task(task_run_name="begin {dataset}", tags=["mlflow"], **_RETRIES)
+@task(task_run_name="begin {dataset}", **_RETRIES)
 def begin(root: str, dataset: str, *, current: bool) -> str:
     """The retraining's run; where results are `current`, the one that they may have already.
 
@@ -157,7 +159,7 @@ def begin(root: str, dataset: str, *, current: bool) -> str:
     return run
 
 
-@task(task_run_name="drift of {dataset}", tags=["mlflow"], **_RETRIES)
+@task(task_run_name="drift of {dataset}", **_RETRIES)
 def drift(root: str, dataset: str, version: str, parent: str) -> str:
     """How the exams of a version differ from those that the last model knows, in a sentence.
 
@@ -182,7 +184,7 @@ def drift(root: str, dataset: str, version: str, parent: str) -> str:
         return found.drift.sentence
 
 
-@task(task_run_name="train {variant} on {dataset}", tags=["stage", "train"], **_RETRIES)
+@task(task_run_name="train {variant} on {dataset}", **_RETRIES)
 def train(root: str, dataset: str, variant: str, parent: str) -> versioning.Outcome:
     """Stage train of one variant; its curves are followed into MLflow meanwhile."""
     from keyslice.registry.curves import Follower, following
@@ -200,7 +202,7 @@ def train(root: str, dataset: str, variant: str, parent: str) -> versioning.Outc
         return _reproduced(workspace, stage, shown)
 
 
-@task(task_run_name="latency of {dataset}", tags=["stage"], **_RETRIES)
+@task(task_run_name="latency of {dataset}", **_RETRIES)
 def latency(root: str, dataset: str) -> None:
     """Milliseconds per exam, in a process of its own, while nothing else of the flow runs."""
     with step(f"latency of {dataset}"):
@@ -212,7 +214,7 @@ def latency(root: str, dataset: str) -> None:
             )
 
 
-@task(task_run_name="record {dataset}", tags=["git", "mlflow"], **_RETRIES)
+@task(task_run_name="record {dataset}", **_RETRIES)
 def record(root: str, dataset: str, parent: str) -> str:
     """The retraining's run, complete: its commit, its figures, a run for each variant and seed."""
     from keyslice.registry import publish
@@ -221,7 +223,7 @@ def record(root: str, dataset: str, parent: str) -> str:
         return publish.record(*opened(root), dataset, parent)
 
 
-@task(task_run_name="register {dataset}", tags=["mlflow"], **_RETRIES)
+@task(task_run_name="register {dataset}", **_RETRIES)
 def register(root: str, dataset: str, parent: str) -> int:
     """The version of the registered model that the candidate is."""
     from keyslice.registry import publish
@@ -232,7 +234,7 @@ def register(root: str, dataset: str, parent: str) -> int:
         return number
 
 
-@task(task_run_name="gate of {dataset}", tags=["gate"], **_RETRIES)
+@task(task_run_name="gate of {dataset}", **_RETRIES)
 def gate(root: str, dataset: str, version: int) -> str:
     """Hold the version against the champion; how that went, in a sentence.
 
@@ -264,7 +266,7 @@ def gate(root: str, dataset: str, version: int) -> str:
         return f"{shown.outcome}; {shown.detail}"
 
 
-@task(task_run_name="abandon {dataset}", tags=["mlflow"], **_RETRIES)
+@task(task_run_name="abandon {dataset}", **_RETRIES)
 def abandon(root: str, dataset: str, parent: str, finished: list[str]) -> None:
     """End the run of a retraining that failed; what its finished variants left is kept."""
     from keyslice.registry.mirror import Mirror

@@ -13,12 +13,15 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from keyslice.cli import main
 from keyslice.exams import container
 from keyslice.exams.codecs import CODECS
 
@@ -49,22 +52,13 @@ OTHERS = f"{FOLDER}/others {words.name('folder')}"
 NUMBERS = tuple(words.number(place) for place in range(100))
 
 
-def _run(root: Path, *command: str, code: int = 0) -> str:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
-    environment |= {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "KEYSLICE_KEY_FILE": str(root.with_name("secret")),
-    }
-    done = subprocess.run(
-        command, cwd=root, env=environment, text=True, capture_output=True, check=False
-    )
-    assert done.returncode == code, f"{command}: {done.stdout}{done.stderr}"
+def _keyslice(root: Path, *arguments: str) -> str:
+    others = {k: None for k in os.environ if k.startswith(("MLFLOW_", "PREFECT_"))}
+    own = {"MLFLOW_DISABLE_TELEMETRY": "true", "KEYSLICE_KEY_FILE": str(root.with_name("secret"))}
+    with chdir(root):
+        done = CliRunner().invoke(main, arguments, env=others | own)
+    assert done.exit_code == 0, f"{arguments}: {done.output}"
     return done.stdout
-
-
-def _keyslice(root: Path, *arguments: str, code: int = 0) -> str:
-    return _run(root, sys.executable, "-m", "keyslice.cli", *arguments, code=code)
 
 
 @cache
@@ -189,8 +183,8 @@ def workspace(clone: Callable[..., Path]) -> Path:
     (inbox / f"{words.name('link')}.nii").symlink_to(outside)
     (inbox / OTHERS / "closed.nii").chmod(0)
     _write_table(inbox)
-    _run(root, "git", "init", "--quiet")
-    _run(root, sys.executable, "-m", "dvc", "init", "--quiet")
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, cwd=root, check=True)
     _keyslice(root, "key", "new", str(root.with_name("secret")))
     _keyslice(root, "ingest", "ward")
     _write(inbox, late)

@@ -1,5 +1,6 @@
 """A Prefect server for tests of flows, and a tiny workspace whose stages take no time."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     root = tmp_path / "workspace"
     shutil.copytree(TEMPLATE, root)
     (root / "ignored").rename(root / ".gitignore")
+    settings = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(re.sub("  uniform: .*\n", "", settings))  # two are enough
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     workspace = Workspace(root)
