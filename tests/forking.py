@@ -70,7 +70,7 @@ def answer(connection: socket.socket) -> None:
         main()
         code = 0
     except SystemExit as ended:
-        code = ended.code
+        code = ended.code or 0
     except BaseException:
         traceback.print_exc()
         code = 1
