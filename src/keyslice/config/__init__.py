@@ -14,6 +14,15 @@ from keyslice.config.params import Params, StageSettings, Variant, load
 from keyslice.config.promote import Promote
 from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
 from keyslice.config.sections import Backbone, Compare, Evaluate, Model, Prepare, Train
+from keyslice.config.service import (
+    Notify,
+    Occasion,
+    Retrain,
+    RetrainOfOne,
+    Schedule,
+    Service,
+    Versioning,
+)
 from keyslice.config.workspace import Workspace
 
 __all__ = [
@@ -28,15 +37,22 @@ __all__ = [
     "Limits",
     "MedMNISTDataset",
     "Model",
+    "Notify",
+    "Occasion",
     "Params",
     "PhantomDataset",
     "Prepare",
     "Promote",
+    "Retrain",
+    "RetrainOfOne",
     "SamplerSettings",
+    "Schedule",
+    "Service",
     "Split",
     "StageSettings",
     "Train",
     "Variant",
+    "Versioning",
     "Workspace",
     "load",
 ]

@@ -18,6 +18,7 @@ from keyslice.config.datasets import Dataset, Name
 from keyslice.config.promote import Promote
 from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
 from keyslice.config.sections import Backbone, Compare, Evaluate, Ledger, Model, Prepare, Train
+from keyslice.config.service import Notify, Retrain, RetrainOfOne, Service, Versioning
 from keyslice.errors import UserError, did_you_mean
 
 SECTIONS: dict[str, type[Settings]] = {
@@ -108,6 +109,10 @@ class Params(Settings):
     compare: Compare = Compare()
     promote: Promote = Promote()
     ledger: Ledger = Ledger()
+    retrain: Retrain = Retrain()
+    versioning: Versioning = Versioning()
+    notify: Notify = Notify()
+    service: Service = Service()
 
     @model_validator(mode="after")
     def _overrides(self) -> Self:
@@ -115,8 +120,13 @@ class Params(Settings):
         for name, variant in self.variants.items():
             known = SAMPLER_SETTINGS[variant.sampler]
             _located(f"variants.{name}.settings", known, variant.settings)
+        for dataset in self.retrain.datasets:
+            if dataset not in self.datasets:
+                hint = did_you_mean(dataset, self.datasets)
+                raise ValueError(f"retrain.datasets: unknown dataset {dataset!r}; {hint}")
         for dataset in self.datasets:
             self._compared(dataset)
+            self.retrain_settings(dataset)
             self.promote_settings(dataset)
             for variant in self.variants:
                 self.stage(dataset, variant)
@@ -181,6 +191,13 @@ class Params(Settings):
 
     def promote_settings(self, dataset: str) -> Promote:
         return self.section("promote", dataset)
+
+    def retrain_settings(self, dataset: str) -> RetrainOfOne:
+        """Section retrain, with `retrain.datasets.DATASET` applied."""
+        common = {name: getattr(self.retrain, name) for name in RetrainOfOne.model_fields}
+        values = common | self.retrain.datasets.get(dataset, {})
+        _located(f"retrain.datasets.{dataset}", RetrainOfOne, values)
+        return RetrainOfOne.model_validate(values)
 
     def candidates(self, dataset: str) -> tuple[str, ...]:
         """The variants that the candidate may come from; at least one."""

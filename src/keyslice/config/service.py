@@ -1,0 +1,121 @@
+"""Sections of params.yaml that no stage depends on: when retrainings happen, and who is told.
+
+They hold for all datasets; `retrain.datasets.NAME` overrides the rest of `retrain` for one. (Under
+`datasets.NAME` they would be part of what DVC trains from.)
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
+
+from cronsim import CronSim, CronSimError
+from pydantic import Field, field_validator, model_validator
+
+from keyslice.config.base import Positive, Rate, Settings
+
+_ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+
+
+class Schedule(Settings):
+    """Times at which a retraining is asked for: `cron`, or every so many minutes."""
+
+    cron: str | None = None
+    """Minute, hour, day of month, month, day of week: `0 2 * * *` is each night at two."""
+    every_minutes: Positive | None = None
+    timezone: str = "UTC"
+    """Of `cron`, as in `Europe/Berlin`; it follows summer time."""
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, cron: str | None) -> str | None:
+        if cron is None:
+            return None
+        if len(cron.split()) != 5:
+            raise ValueError("must have five fields, such as `0 2 * * *` for each night at two")
+        try:
+            CronSim(cron, _ANY_TIME)
+        except CronSimError as error:
+            raise ValueError(f"is no time ({error}); `0 2 * * *` is each night at two") from None
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, timezone: str) -> str:
+        if timezone not in available_timezones():
+            raise ValueError("unknown time zone; they are named as in `Europe/Berlin`, or `UTC`")
+        return timezone
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.cron is None) == (self.every_minutes is None):
+            raise ValueError("must have either cron or every_minutes")
+        return self
+
+
+class RetrainOfOne(Settings):
+    """When `keyslice serve` retrains a dataset."""
+
+    schedule: Schedule | None = None
+    """Null: at no set time."""
+    watch: bool = True
+    """Retrain when complete new exams lie in the inbox. Folders are watched, no other source."""
+    minimum_new_exams: Positive = 1
+    """Fewer do not start a retraining, neither on arrival nor on schedule."""
+    quiet_minutes: Annotated[float, Field(ge=0)] = 10.0
+    """That nothing in the inbox has changed for, before an arrival counts as complete."""
+    attempts: Positive = 3
+    """At a retraining that was cut off, before it waits for the next schedule or arrival."""
+
+
+class Retrain(RetrainOfOne):
+    """The same for all datasets, with overrides by the dataset's name."""
+
+    watch_seconds: Rate = 60.0
+    """From one look at the inboxes to the next."""
+    stage_hours: Rate = 48.0
+    """A stage that has not ended by then is ended, and has failed."""
+    datasets: dict[str, dict[str, Any]] = {}
+
+    @field_validator("datasets")
+    @classmethod
+    def _overrides(cls, datasets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, values in datasets.items():
+            if unknown := sorted(set(values) - set(RetrainOfOne.model_fields)):
+                known = ", ".join(RetrainOfOne.model_fields)
+                raise ValueError(f"{name}: unknown key {unknown[0]!r}; known: {known}")
+        return datasets
+
+
+class Service(Settings):
+    """Where `keyslice up` opens its servers."""
+
+    host: str = "127.0.0.1"
+    """Another one opens them to the network, which demands KEYSLICE_AUTH_FILE."""
+    prefect_port: Port = 4200
+    mlflow_port: Port = 5000
+
+
+class Versioning(Settings):
+    """What becomes of a retraining's changes in git and DVC."""
+
+    commit: bool = False
+    """One git commit on the current branch after each retraining that changed something: pointers,
+    dvc.lock, the list of datasets. What a person has staged or edited stays as it is."""
+    push: tuple[str, ...] = ()
+    """Names of DVC's remotes that exams, models and results are pushed to after a retraining."""
+
+
+Occasion = Literal["candidate", "gate", "approval", "failure"]
+
+
+class Notify(Settings):
+    """Who hears of a retraining, besides the pages of Prefect and MLflow.
+
+    The address of a webhook is a secret: KEYSLICE_WEBHOOK has it.
+    """
+
+    on: tuple[Occasion, ...] = ("candidate", "gate", "approval", "failure")
+    """A new version; how the gate went; that a person has to decide; that something failed."""
+    blocks: tuple[str, ...] = ()
+    """Prefect's notification blocks, as `slack-webhook/hospital`."""
