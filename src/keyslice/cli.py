@@ -73,11 +73,12 @@ def _settled() -> "tuple[Workspace, Params]":
 
     First a withdrawal that was cut off is completed; at the end the ledger's heads are pushed.
     """
-    from keyslice.console import settling
+    from keyslice.console.output import tell
+    from keyslice.registry import settling
 
     workspace, params = _workspace()
-    settling.resume(workspace)
-    click.get_current_context().call_on_close(lambda: settling.push(workspace, params))
+    settling.resume(workspace, tell)
+    click.get_current_context().call_on_close(lambda: settling.push(workspace, params, tell))
     return workspace, params
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from keyslice.config import Workspace
-from keyslice.console import settling
 from keyslice.errors import UserError
 from keyslice.provenance import chain, events, heads, ledger
+from keyslice.registry import settling
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def forged(workspace: Workspace, signed: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_no_command_acts_on_what_nobody_signed_or_signs_it_along(forged: Workspace) -> None:
     with pytest.raises(UserError, match=r"event 3 and what follows is signed by nobody.*sign REA"):
-        settling.resume(forged)
+        settling.resume(forged, pytest.fail)
     assert chain.check(forged).signed == 2
 
 
@@ -84,14 +84,14 @@ def test_where_others_sign_no_command_goes_without(
 ) -> None:
     monkeypatch.delenv("KEYSLICE_SIGNING_KEY")
     with pytest.raises(UserError, match="KEYSLICE_SIGNING_KEY is not set"):
-        settling.resume(forged)
+        settling.resume(forged, pytest.fail)
 
 
 def test_what_a_person_takes_over_is_signed_and_stays_visible(forged: Workspace) -> None:
     event = chain.take_over(forged, "a power cut")
     assert event
     assert event.payload == {"first": 3, "last": 3, "reason": "a power cut"}
-    settling.resume(forged)
+    settling.resume(forged, pytest.fail)
     assert chain.check(forged).signed == event.number
     assert chain.take_over(forged, "again") is None
 

@@ -10,12 +10,12 @@ from rich.text import Text
 
 from keyslice import files
 from keyslice.config import Params, Workspace
-from keyslice.console import settling
-from keyslice.console.output import err, out, print_json, say
+from keyslice.console.output import err, out, print_json, say, tell
 from keyslice.errors import UserError, did_you_mean
 from keyslice.provenance import chain, ledger, prov
 from keyslice.provenance.chain import Checked
 from keyslice.provenance.ledger import Event
+from keyslice.registry import settling
 
 TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -53,7 +53,7 @@ def told(found: Checked) -> Iterable[Text]:
 def sign(workspace: Workspace, params: Params, reason: str, *, as_json: bool) -> None:
     """Take over what nobody has signed, and say which events that were."""
     event = chain.take_over(workspace, reason)
-    settling.push(workspace, params)
+    settling.push(workspace, params, tell)
     if as_json:
         print_json(None if event is None else dict(event.payload) | {"event": event.number})
     elif event is None:

@@ -22,6 +22,11 @@ def say(console: Console, text: str | Text) -> None:
     console.print(text, soft_wrap=not console.is_terminal)
 
 
+def tell(line: str) -> None:
+    """A line beside what was asked for."""
+    say(err, Text(line))
+
+
 def bar() -> Progress:
     """A progress bar that shows on a terminal only and leaves nothing behind."""
     return Progress(

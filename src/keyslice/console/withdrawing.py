@@ -9,11 +9,11 @@ from rich.text import Text
 
 from keyslice.config import FolderDataset, Params, Workspace
 from keyslice.console.output import err, out, print_json, say
-from keyslice.console.settling import mark
 from keyslice.errors import UserError
 from keyslice.provenance import patients, withdrawal
 from keyslice.provenance.traces import Part, Plan
 from keyslice.provenance.withdrawal import Done
+from keyslice.registry.settling import mark
 
 SHOWN = 10
 """Files at most; the others are counted."""

@@ -9,21 +9,19 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from keyslice.config import FolderDataset, Limits, MedMNISTDataset, PhantomDataset, Workspace
+from keyslice.config import FolderDataset, Limits, Workspace
 from keyslice.config.datasets import Dataset
 from keyslice.errors import UserError
 from keyslice.exams import (
     barred,
     fingerprint,
-    folder,
     history,
     manifest,
     manifest_columns,
-    medmnist,
     offer,
+    origin,
     quarantine,
 )
 from keyslice.exams.exam import exam_name
@@ -31,7 +29,7 @@ from keyslice.exams.fingerprint import Note
 from keyslice.exams.intake import Intake, Row
 from keyslice.exams.lock import dataset_lock
 from keyslice.exams.offer import Offer
-from keyslice.exams.pseudonym import KEY_VARIABLE, PUBLISHED_KEY, pseudonym, secret_key
+from keyslice.exams.pseudonym import KEY_VARIABLE, pseudonym
 from keyslice.exams.quarantine import Refusal
 from keyslice.exams.split import split_rows
 from keyslice.exams.stored import Stored
@@ -129,7 +127,7 @@ def ingest(
     """
     limits = dataset.limits if isinstance(dataset, FolderDataset) else Limits()
     with dataset_lock(workspace, name, "ingest"), Workers(limits) as workers:
-        key = _key(workspace, dataset)
+        key = origin.key_of(workspace, dataset)
         identity = _identity(workspace, name, dataset, key)
         _check_home(workspace, name)
         ban = barred.read(workspace, name)
@@ -139,9 +137,7 @@ def ingest(
         settled = history.settled(workspace, name, before.values())
         source = fingerprint.of_source(workspace, name, dataset)
         note = fingerprint.note(workspace, name)
-        offered = _offered(workspace, name, dataset, key, note, workers)
-        if ban.patients:
-            offered.bar(lambda patient: pseudonym(key, *patient) in ban.patients)
+        offered = origin.offered(workspace, name, dataset, key, note, ban, workers)
         path = workspace.quarantine(name)
         stored = Stored(workspace.exams(name), before, note.states)
         dates = dataset.dates if isinstance(dataset, FolderDataset) else "full"
@@ -244,12 +240,6 @@ def _account_unlisted(
     return [offered.unlisted[place] for place in stay]
 
 
-def _key(workspace: Workspace, dataset: Dataset) -> bytes:
-    if isinstance(dataset, FolderDataset) and dataset.identifiers == "secret":
-        return secret_key(workspace)
-    return PUBLISHED_KEY
-
-
 def _identity(workspace: Workspace, name: str, dataset: Dataset, key: bytes) -> dict[str, Any]:
     """What the dataset is made of, its key told by a hash; checked against the manifest's.
 
@@ -314,35 +304,6 @@ def _rows(workspace: Workspace, name: str) -> dict[str, Row]:
     if not workspace.manifest(name).is_file():
         return {}
     return manifest.rows(manifest.read(workspace.manifest(name)))
-
-
-def _offered(
-    workspace: Workspace,
-    name: str,
-    dataset: Dataset,
-    key: bytes,
-    note: Note,
-    workers: Workers,
-) -> Offer:
-    if isinstance(dataset, MedMNISTDataset):
-        return offer.of_listings(medmnist.listings(workspace, dataset, name))
-    if isinstance(dataset, PhantomDataset):
-        from keyslice.exams import phantom  # loads nibabel and scipy: a second
-
-        place = workspace.inbox(name)
-        settings = phantom.write(place, dataset, name)
-    else:
-        place, settings = fingerprint.folder_of(workspace, name, dataset), dataset
-        folder.check_place(workspace, place, dataset, name)
-    return offer.of_folder(
-        place,
-        settings,
-        name,
-        workers=workers,
-        token=partial(pseudonym, key, "series"),
-        known=note.places.keys(),
-        headers=note.headers,
-    )
 
 
 def _number_batch(rows: Mapping[str, Row], before: Mapping[str, Row]) -> str | None:

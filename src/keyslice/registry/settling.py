@@ -1,15 +1,18 @@
-"""Before and after a command that the ledger is told of: what a kill left undone, and heads."""
+"""Before and after what the ledger is told of: what a kill left undone, and heads."""
 
-from rich.text import Text
+from collections.abc import Callable
 
 from keyslice.config import Params, Workspace
-from keyslice.console.output import err, say
 from keyslice.errors import RunError, UserError
 from keyslice.provenance import chain, heads, ledger, signing, withdrawn
+from keyslice.registry import client, marks
+
+Tell = Callable[[str], None]
+"""Shows a line to whoever is there."""
 
 
-def resume(workspace: Workspace) -> None:
-    """Complete withdrawals that were begun; says so. Costs nothing where there are none.
+def resume(workspace: Workspace, tell: Tell) -> None:
+    """Complete withdrawals that were begun; tells so. Costs nothing where there are none.
 
     A key that cannot sign is found now, not when the work is done; and so is what nobody signed.
 
@@ -33,14 +36,12 @@ def resume(workspace: Workspace) -> None:
 
     for done in withdrawal.resume(workspace):
         names = ", ".join(part.dataset for part in done.plan.parts)
-        say(err, Text(f"completed a withdrawal from {names} that had been cut off"))
+        tell(f"completed a withdrawal from {names} that had been cut off")
     mark(workspace)
 
 
 def mark(workspace: Workspace) -> None:
     """Mark in MLflow the versions that learned from who has withdrawn."""
-    from keyslice.registry import client, marks
-
     found = ledger.read(workspace)
     if (affected := withdrawn.models_affected(found)) and client.exists(workspace):
         connected = client.connect(workspace)
@@ -48,11 +49,11 @@ def mark(workspace: Workspace) -> None:
             marks.put(connected, found, model, version)
 
 
-def push(workspace: Workspace, params: Params) -> None:
-    """Push the ledger's heads and run commits to the remote that is set; says where it cannot."""
+def push(workspace: Workspace, params: Params, tell: Tell) -> None:
+    """Push the ledger's heads and run commits to the remote that is set; tells where it cannot."""
     if params.ledger.remote is None:
         return
     try:
         heads.push(workspace, params.ledger.remote)
     except (RunError, UserError) as error:
-        say(err, Text(f"the ledger's heads were not pushed: {error}; the next command tries again"))
+        tell(f"the ledger's heads were not pushed: {error}; the next command tries again")

@@ -7,8 +7,8 @@ import pytest
 
 from keyslice.config import Params, Workspace
 from keyslice.config.sections import Ledger
-from keyslice.console import settling
 from keyslice.provenance import chain, heads, ledger
+from keyslice.registry import settling
 from keyslice.versioning import anchor
 
 
@@ -30,19 +30,21 @@ def _params(remote: str) -> Params:
 def test_heads_go_to_the_remote_that_is_set_and_anchor_the_ledger(workspace: Workspace) -> None:
     ledger.append(workspace, "run.started", "scans", {})
     heads.note(workspace)
-    settling.push(workspace, _params("far"))
+    settling.push(workspace, _params("far"), pytest.fail)
     assert chain.check(workspace, "far").anchored == len(ledger.read(workspace))
 
 
 def test_a_remote_that_is_away_is_told_of_and_gets_its_heads_from_a_later_command(
-    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, tmp_path: Path
 ) -> None:
     ledger.append(workspace, "run.started", "scans", {})
     heads.note(workspace)
     (tmp_path / "far").rename(tmp_path / "away")
-    settling.push(workspace, _params("far"))
-    assert "the ledger's heads were not pushed" in capsys.readouterr().err
+    told: list[str] = []
+    settling.push(workspace, _params("far"), told.append)
+    [line] = told
+    assert "the ledger's heads were not pushed" in line
     assert anchor.unpushed(workspace, "far")
     (tmp_path / "away").rename(tmp_path / "far")
-    settling.push(workspace, _params("far"))
+    settling.push(workspace, _params("far"), pytest.fail)
     assert not anchor.unpushed(workspace, "far")
