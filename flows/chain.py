@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 
-from flows import tasks
+from flows import announcing, notify, tasks
 from keyslice import versioning
+from keyslice.config import Params, Workspace
 from keyslice.errors import RunError
 from keyslice.registry import publish, timings
 
@@ -27,6 +27,8 @@ class Retrained:
     run_id: str
     """Of the retraining in MLflow."""
     model_version: int
+    warnings: tuple[str, ...] = ()
+    """What could not be done besides, a line each; a later retraining tries again."""
 
 
 class RetrainFailed(RunError):  # noqa: N818 - named for what happened
@@ -63,6 +65,9 @@ def retrain(root: str, datasets: list[str]) -> list[Retrained]:
             except Exception as error:
                 failures[dataset] = error
     if failures:
+        workspace, params = tasks.opened(root)
+        one = datasets[0] if len(datasets) == 1 else None
+        announcing.tell(workspace, params, "failure", notify.failure(failures), one)
         raise RetrainFailed(failures)
     return done
 
@@ -80,6 +85,8 @@ def to_train(stale: Iterable[str], dataset: str, variants: Iterable[str]) -> lis
 def _chain(root: str, dataset: str) -> Retrained:
     workspace, params = tasks.opened(root)
     versioning.check_repository(workspace)  # hours before the run is recorded
+    versioning.check_remotes(workspace, params.versioning.push)
+    notify.check(workspace, params)
     taken = tasks.ingest(root, dataset)
     if to_train(versioning.stale(workspace, [dataset]), dataset, params.variants):
         tasks.check(root, dataset)
@@ -99,17 +106,29 @@ def _chain(root: str, dataset: str) -> Retrained:
         if any(timings.current(workspace, dataset, v) is None for v in params.variants):
             tasks.latency(root, dataset)
         run_id = tasks.record(root, dataset, parent)
+    known = publish.published(workspace, params, dataset)
     number = tasks.register(root, dataset, run_id)
     gated = tasks.gate(root, dataset, number)
-    comparison = (workspace.comparison(dataset) / "comparison.md").read_text(encoding="utf-8")
-    create_markdown_artifact(
-        f"{comparison}\nIngested: {taken.account or 'nothing new'}.\n"
-        f"\nDrift: {drift or 'no earlier model to compare with'}.\n"
-        f"\nGate: {gated or 'version is the champion already'}.\n",
-        key=f"comparison-{dataset.replace('_', '-')}",
-        description=f"{dataset}, dataset version {taken.version}, model version {number}",
-    )
-    return Retrained(dataset, taken.version, run_id, number)
+    if number != known:
+        announcing.registered(workspace, params, dataset, number, gated)
+    announcing.show(workspace, dataset, number, taken, drift, gated)
+    warnings = _keep(workspace, params, dataset, run_id, number)
+    if warnings:
+        told = f"{dataset} was retrained; not all of it was committed or pushed"
+        announcing.tell(workspace, params, "failure", told, dataset, number)
+    return Retrained(dataset, taken.version, run_id, number, warnings)
+
+
+def _keep(
+    workspace: Workspace, params: Params, dataset: str, run_id: str, number: int
+) -> tuple[str, ...]:
+    """Commit and push what is to be; what could not be, a line each."""
+    root, found = str(workspace.root), list[str]()
+    if params.versioning.commit:
+        found.append(tasks.commit(root, dataset, run_id, number))
+    left = versioning.unpushed(workspace, dataset, params.versioning.push)
+    found += [tasks.push(root, dataset, remote) for remote in left]
+    return tuple(line for line in found if line)
 
 
 def _variants(

@@ -16,10 +16,15 @@ def due(workspace: Workspace, params: Params, datasets: Iterable[str]) -> list[s
         UserError: a dataset is not configured, or another process retrains or registers it.
     """
     datasets = list(datasets)
+    with only_retraining(workspace, datasets, "keyslice retrain"):  # else it changes meanwhile
+        return held_due(workspace, params, datasets)
+
+
+def held_due(workspace: Workspace, params: Params, datasets: Iterable[str]) -> list[str]:
+    """`due`, for one who holds the datasets (`only_retraining`)."""
     reasons = {name: _source(workspace, params, name) for name in datasets}
     ingested = [name for name, reason in reasons.items() if reason != _NEVER]
-    with only_retraining(workspace, datasets, "keyslice retrain"):  # else it changes meanwhile
-        stale = versioning.stale(workspace, ingested) if ingested else []
+    stale = versioning.stale(workspace, ingested) if ingested else []
     for name in ingested:
         if reasons[name]:
             continue
@@ -28,6 +33,8 @@ def due(workspace: Workspace, params: Params, datasets: Iterable[str]) -> list[s
             reasons[name] = f"out of date: {in_words(left, name, list(params.variants))}"
         elif published(workspace, params, name) is None:
             reasons[name] = "its results are not registered"
+        elif left := versioning.unpushed(workspace, name, params.versioning.push):
+            reasons[name] = f"not pushed to {', '.join(left)}"
     return [f"{name}: {reason}" for name, reason in reasons.items() if reason]
 
 
@@ -56,9 +63,10 @@ def _some(found: list[str], variants: Sequence[str]) -> str:
 
 
 _NEVER = "not ingested yet"
+SOURCE_CHANGED = "its source or settings of it have changed"
 _SOURCE = {
     "unchanged": "",
-    "changed": "its source or settings of it have changed",
+    "changed": SOURCE_CHANGED,
     "unseen": "its source cannot be seen; is a drive not mounted?",
 }
 

@@ -1,9 +1,10 @@
 """What the terminal shows of a retraining: which steps run, which are done, how long they took."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from math import inf
 from typing import Self
@@ -34,11 +35,26 @@ class Step:
         self.detail = ""
         """Said below it when it is done."""
         self._display = display
+        self._logged = -inf
 
     def progress(self, text: str) -> None:
         """Show how far it is, in place of what was shown before."""
         if self._display is not None:
             self._display.moved(self, text)
+        now = time.monotonic()
+        if now - self._logged >= PLAIN_SECONDS:
+            self._logged = now
+            self.log(text)
+
+    def log(self, text: str) -> None:
+        """Put a line on the page of the Prefect run that this step is part of, if of any."""
+        if "prefect" not in sys.modules:
+            return
+        from prefect import get_run_logger
+        from prefect.exceptions import MissingContextError
+
+        with suppress(MissingContextError):
+            get_run_logger().info(f"{self.name}: {text}")
 
 
 class Display:
@@ -115,5 +131,8 @@ def step(name: str) -> Iterator[Step]:
         shown.outcome = "failed"
         raise
     finally:
+        told = "; ".join(part for part in (shown.outcome, shown.detail) if part)
+        if told:
+            shown.log(told)
         if display is not None:
             display.finished(shown, time.monotonic() - start)

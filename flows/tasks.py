@@ -21,7 +21,7 @@ from keyslice.config import Params, Workspace, load
 from keyslice.errors import RunError, UserError
 from keyslice.exams.ingestion import IngestReport
 
-LATENCY = (sys.executable, "-m", "keyslice.cli", "stage", "latency")
+LATENCY = (sys.executable, "-P", "-m", "keyslice.cli", "stage", "latency")
 
 
 COUNTED = {
@@ -38,6 +38,17 @@ COUNTED = {
 
 
 @dataclass(frozen=True)
+class Gated:
+    """How the gate went."""
+
+    sentence: str
+    event: int
+    """Of the ledger: its number."""
+    waits: bool
+    """Whether a person has to decide."""
+
+
+@dataclass(frozen=True)
 class Taken:
     """What an ingestion ended with."""
 
@@ -50,7 +61,13 @@ class Taken:
 def worth_retrying(task: Any, run: Any, state: Any) -> bool:
     """Only what may go away by itself: a mistake, or a stage's own failure, does not."""
     error = state.result(raise_on_failure=False)
-    return not isinstance(error, UserError | versioning.StageFailed | versioning.ChildrenEndedError)
+    return not isinstance(
+        error,
+        UserError
+        | versioning.StageFailed
+        | versioning.TimeLimitError
+        | versioning.ChildrenEndedError,
+    )
 
 
 _RETRIES: dict[str, Any] = {
@@ -130,7 +147,9 @@ def _reproduced(workspace: Workspace, stage: str, shown: Step) -> versioning.Out
         if text := far(line):
             shown.progress(text)
 
-    shown.outcome = outcome = versioning.reproduce(workspace, stage, on_line=on_line)
+    limit = 3600 * load(workspace.params).retrain.stage_hours
+    outcome = versioning.reproduce(workspace, stage, on_line=on_line, limit=limit)
+    shown.outcome = outcome
     return outcome
 
 
@@ -235,11 +254,8 @@ def register(root: str, dataset: str, parent: str) -> int:
 
 
 @task(task_run_name="gate of {dataset}", **_RETRIES)
-def gate(root: str, dataset: str, version: int) -> str:
-    """Hold the version against the champion; how that went, in a sentence.
-
-    Empty: the version is the champion already.
-    """
+def gate(root: str, dataset: str, version: int) -> Gated | None:
+    """Hold the version against the champion; None: it is the champion already."""
     from keyslice.evaluation.criterion import markdown
     from keyslice.provenance import ledger, standing
     from keyslice.registry import gate
@@ -248,22 +264,60 @@ def gate(root: str, dataset: str, version: int) -> str:
     with step(f"gate of {dataset}") as shown:
         if standing.champion(ledger.read(workspace), dataset) == version:
             shown.outcome = "is the champion"
-            return ""
+            return None
         event = gate.run(workspace, params, dataset, version)
         shown.outcome = event.payload["outcome"]
         blocking = [one["name"] for one in event.payload["criteria"] if one["blocks"]]
+        waits = False
         if blocking:
             shown.detail = f"blocked by {', '.join(blocking)}"
         elif standing.champion(ledger.read(workspace), dataset) == version:
             shown.detail = f"version {version} is the champion"
         else:
-            shown.detail = "waits for approval"
+            waits, shown.detail = True, "waits for approval"
         create_markdown_artifact(
             markdown(event.payload),
             key=f"gate-{dataset.replace('_', '-')}",
             description=f"{dataset}, model version {version}, event {event.number} of the ledger",
         )
-        return f"{shown.outcome}; {shown.detail}"
+        return Gated(f"{shown.outcome}; {shown.detail}", event.number, waits)
+
+
+@task(task_run_name="commit {dataset}", persist_result=False)
+def commit(root: str, dataset: str, run_id: str, version: int) -> str:
+    """One commit of what the retraining moved; why there is none, or empty."""
+    from keyslice.provenance import ledger
+
+    workspace = Workspace(Path(root))
+    with step(f"commit {dataset}") as shown:
+        last = ledger.read(workspace)[-1]
+        message = versioning.retraining_message(
+            dataset,
+            version=versioning.version(workspace, dataset) or "",
+            model_version=version,
+            run_id=run_id,
+            ledger=f"{last.number} {last.hash}",
+        )
+        try:
+            made = versioning.commit_retraining(workspace, dataset, message)
+        except versioning.NotCommitted as reason:
+            shown.outcome, shown.detail = "not committed", str(reason)
+            return shown.detail
+        shown.outcome = made[:10] if made else "nothing moved"
+        return ""
+
+
+@task(task_run_name="push {dataset} to {remote}", persist_result=False)
+def push(root: str, dataset: str, remote: str) -> str:
+    """Send the dataset and its results to a remote of DVC's; why they are not there, or empty."""
+    with step(f"push {dataset} to {remote}") as shown:
+        try:
+            versioning.push_dataset(Workspace(Path(root)), dataset, remote, on_line=shown.progress)
+        except RunError as reason:
+            shown.outcome, shown.detail = "not pushed", str(reason)
+            return shown.detail
+        shown.outcome = "pushed"
+        return ""
 
 
 @task(task_run_name="abandon {dataset}", **_RETRIES)

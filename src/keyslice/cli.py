@@ -124,6 +124,20 @@ def check(dataset: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("datasets", nargs=-1, metavar="[DATASET]...")
+@json_option
+def inbox(datasets: Sequence[str], as_json: bool) -> None:
+    """Show what lies in inboxes that is new.
+
+    Of each DATASET whose source is a folder (default: all of them): exams that no ingestion has
+    read, files that are still being written, exams that wait for a label. No exam is read.
+    """
+    from keyslice.console import inbox
+
+    inbox.run(*_workspace(), tuple(datasets), as_json=as_json)
+
+
+@main.command()
 @click.argument("dataset")
 @click.option("--retry", is_flag=True, help="Ingest again, also what could not be read before.")
 @click.option(
@@ -170,6 +184,54 @@ def retrain(
         verbose=verbose,
         as_json=as_json,
     )
+
+
+@main.command()
+@json_option
+def notify(as_json: bool) -> None:
+    """Send a test to whoever is told of retrainings.
+
+    That is the webhook in KEYSLICE_WEBHOOK, and Prefect's notification blocks in `notify.blocks` of
+    params.yaml; shows for each whether it arrived. Exit code 1 where one did not.
+    """
+    from keyslice.console import notifying
+
+    if not notifying.run(*_workspace(), as_json=as_json):
+        sys.exit(1)
+
+
+@main.command()
+def up() -> None:
+    """Start the servers, and retrain on schedule and on arrival.
+
+    Keeps Prefect's and MLflow's server and `keyslice serve` running in the foreground, with their
+    data in state/, until it is ended (Ctrl-C, or `keyslice down`). Servers that PREFECT_API_URL and
+    MLFLOW_TRACKING_URI name are used instead of its own.
+    """
+    from keyslice.console import serving
+
+    serving.up(*_workspace())
+
+
+@main.command()
+def down() -> None:
+    """End `keyslice up`, wherever it runs."""
+    from keyslice.console import serving
+
+    workspace, _ = _workspace()
+    serving.down(workspace)
+
+
+@main.command()
+def serve() -> None:
+    """Retrain on schedule and on arrival, until ended.
+
+    Serves the workspace's datasets to the Prefect server that PREFECT_API_URL names; when they are
+    retrained stands under `retrain` in params.yaml. `keyslice up` starts this and the servers.
+    """
+    from keyslice.console import serving
+
+    serving.serve(*_workspace())
 
 
 @main.command()

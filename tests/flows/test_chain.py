@@ -1,5 +1,7 @@
 """The flow as a whole, once, on stages that take no time; see conftest and tests/tiny_workspace."""
 
+import json
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -12,18 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.entities import Run
-from prefect import Task
+from prefect import Task, flow
+from prefect.blocks.notifications import CustomWebhookNotificationBlock, MattermostWebhook
+from prefect.blocks.system import Secret
 from rich.console import Console
 
-from flows import tasks
+from flows import notify, tasks
 from flows.chain import RetrainFailed, retrain, to_train
 from flows.retrain import run
 from keyslice import versioning
-from keyslice.config import Workspace
+from keyslice.config import Notify, Workspace, load
 from keyslice.errors import UserError
 from keyslice.registry import tags
 from keyslice.registry.mirror import Mirror
 from keyslice.registry.models import models
+from tests.servers.receiver import Receiver
 
 NAMES = ("full", "das")
 
@@ -101,6 +106,43 @@ def test_ctrl_c_ends_the_stages_that_run(
     for pid in map(int, (workspace.state / "hanging").read_text().split()):
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
     assert not workspace.models("tiny", "das").exists()
+
+
+@pytest.mark.usefixtures("prefect")
+def test_prefects_blocks_are_told_within_a_flow_and_their_addresses_are_logged_nowhere(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.delenv("KEYSLICE_WEBHOOK", raising=False)
+    names = ("custom-webhook/ward", "mattermost-webhook/ward", "custom-webhook/none", "secret/ward")
+    params = load(workspace.params).model_copy(update={"notify": Notify(blocks=names)})
+    happening = notify.Happening("approval", "Version 3 waits.", dataset="tiny")
+    with Receiver() as receiver, Receiver() as broken:
+        broken.answers = [(500, {})]
+        token = "xSecretx" * 3  # of the length that apprise demands
+        template = {"title": "{{subject}}", "text": "{{body}}"}
+        for block in (
+            CustomWebhookNotificationBlock(name="w", url=receiver.address, json_data=template),
+            MattermostWebhook(hostname="127.0.0.1", port=broken.port, token=token),
+            Secret(value="no one's"),
+        ):
+            block.save("ward")
+        told = flow(lambda: notify.deliver(workspace, params, happening), name="tell")()
+        [received] = receiver.received
+        assert len(broken.received) == 1
+    assert json.loads(received.body) == {
+        "title": "Keyslice: workspace · tiny · approval is needed",
+        "text": "Version 3 waits.",
+    }
+    assert [one.target for one in told] == list(names)
+    assert [one.fault.partition(";")[0].partition(",")[0] for one in told] == [
+        "",
+        "its service did not take the message",
+        "Prefect has no such block",
+        "it is no notification block",
+    ]
+    for word in ("xSecretx", "ySecrety", "/services"):
+        assert word not in caplog.text
 
 
 def test_where_git_cannot_record_a_run_no_work_begins(

@@ -22,7 +22,7 @@ class Schedule(Settings):
 
     cron: str | None = None
     """Minute, hour, day of month, month, day of week: `0 2 * * *` is each night at two."""
-    every_minutes: Positive | None = None
+    every_minutes: Rate | None = None
     timezone: str = "UTC"
     """Of `cron`, as in `Europe/Berlin`; it follows summer time."""
 
@@ -88,12 +88,14 @@ class Retrain(RetrainOfOne):
 
 
 class Service(Settings):
-    """Where `keyslice up` opens its servers."""
+    """Where `keyslice up` opens its servers, and how much runs at once."""
 
     host: str = "127.0.0.1"
     """Another one opens them to the network, which demands KEYSLICE_AUTH_FILE."""
     prefect_port: Port = 4200
     mlflow_port: Port = 5000
+    retrainings: Positive = 1
+    """Datasets that `keyslice serve` retrains side by side."""
 
 
 class Versioning(Settings):

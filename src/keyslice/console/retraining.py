@@ -2,6 +2,8 @@
 
 import time
 
+from rich.text import Text
+
 from flows.due import due
 from keyslice import versioning
 from keyslice.config import Params, Workspace
@@ -66,4 +68,6 @@ def run(
         if gated is not None:
             out.print()
             show_gate(gated)
+        for warning in result.warnings:
+            say(err, Text(warning, "yellow"))
     out.print(f"took {minutes} min {seconds} s")

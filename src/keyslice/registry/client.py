@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
 VARIABLE, REGISTRY_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 """That MLflow writes to itself, without a server."""
+ATTEMPTS = 5
+"""At a database that another machine is making the tables of."""
 _OTHER_SCHEMA = "out-of-date database schema"
 """How MLflow says so, of an older and of a newer one."""
+_NO_WAY_IN = ("authentication failed", "no password supplied", "does not exist", "translate host")
+"""How a database says so that waiting will not help."""
 
 
 def tracking_uri(workspace: Workspace) -> str:
@@ -72,21 +78,58 @@ def connect(workspace: Workspace) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # MLflow's own 7 take four minutes; a retraining tries its steps again besides.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    for name in ("mlflow.store.db.utils", "alembic"):  # a line for each migration
+    # Else a line with a run's address on standard output whenever one has ended.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # A line for each migration; how long a version of a model is waited for.
+    for name in ("alembic", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)  # lines for each retry
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for each retry
-    from mlflow import MlflowClient  # seconds: not for those who only import this module
-
     uri = tracking_uri(workspace)
     guard = workspace.lock("mlflow")
     guard.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(guard):
-            client = MlflowClient(uri, registry_uri(workspace))
-            client.search_experiments(max_results=1)
+            _knock(uri)
+            client = _opened(uri, registry_uri(workspace))
     except Exception as error:  # MLflow passes on whatever its stores and drivers raise
         raise _cannot(uri, error) from error
     return client
+
+
+def _knock(uri: str) -> None:
+    """Raise what a database that is not sqlite says to who has no way in.
+
+    MLflow would ask it again for 100 seconds, which is right where it does not answer at all.
+    """
+    if _kind(uri) not in DATABASES or _kind(uri) == "sqlite":
+        return
+    # With mlflow, not with this module.
+    from sqlalchemy import NullPool, create_engine
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        create_engine(uri, poolclass=NullPool).connect().close()
+    except OperationalError as error:
+        if any(words in str(error) for words in _NO_WAY_IN):
+            raise
+
+
+def _opened(uri: str, registry: str) -> "MlflowClient":
+    """The lock holds on one machine only: two that meet an empty database both make its tables."""
+    from mlflow import MlflowClient
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            client = MlflowClient(uri, registry)
+            client.search_experiments(max_results=1)
+        except Exception as error:
+            if attempt == ATTEMPTS or "already exists" not in str(error):
+                raise
+            time.sleep(2)
+        else:
+            return client
+    raise AssertionError
 
 
 def existing(workspace: Workspace) -> "MlflowClient":
@@ -130,6 +173,13 @@ def _cannot(uri: str, error: Exception) -> Exception:
     named = VARIABLE if os.environ.get(VARIABLE) else "MLflow's database"
     address, reason = (without_credentials(text) for text in (uri, str(error)))
     if uri.startswith(("http://", "https://")):
+        if re.search(r"error code 401\b", reason):
+            return UserError(
+                f"MLflow at {address} does not know the user or the password",
+                where="MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD",
+                rule="they are those of an account of that server",
+                remedy="set both in the environment",
+            )
         return RunError(
             f"MLflow at {address} does not answer; {named} names it; {_first_sentence(reason)}"
         )

@@ -28,6 +28,10 @@ HANDOVER_SECONDS = 1
 Note = dict[str, Any]
 
 
+class InUseError(UserError):
+    """Another process retrains or registers a dataset."""
+
+
 @contextmanager
 def only_process_of(workspace: Workspace, stage: str) -> Iterator[None]:
     """Hold a stage, such as `train@adrenal-das`, for as long as the block runs.
@@ -67,13 +71,13 @@ def only_retraining(workspace: Workspace, datasets: Sequence[str], command: str)
         command: of the holder, shown to those who are refused.
 
     Raises:
-        UserError: another process retrains or registers one of them; names it.
+        InUseError: another process retrains or registers one of them; names it.
     """
     with ExitStack() as held:
         for dataset in sorted(set(datasets)):
             lock = _Lock(workspace, retraining_of(dataset), command)
             if not lock.take():
-                raise UserError(
+                raise InUseError(
                     f"{dataset} is in use by {_named(lock.holder())}",
                     rule="one process at a time retrains or registers a dataset",
                     remedy="wait for it, or end it",

@@ -1,5 +1,6 @@
 """git and DVC: dataset versions, the stage graph, and the commit that holds a run."""
 
+from keyslice.versioning.branch import NotCommitted, commit_retraining, retraining_message
 from keyslice.versioning.dvc import (
     DVCError,
     Outcome,
@@ -11,27 +12,41 @@ from keyslice.versioning.dvc import (
 )
 from keyslice.versioning.git import check_repository, run_commit
 from keyslice.versioning.lock import lock_hash, prepared_version, stage_hash, stage_names, version
-from keyslice.versioning.processes import ChildrenEndedError, children, end_orphans, run
+from keyslice.versioning.processes import (
+    ChildrenEndedError,
+    TimeLimitError,
+    children,
+    end_orphans,
+    run,
+)
+from keyslice.versioning.push import check_remotes, push_dataset, unpushed
 from keyslice.versioning.recovery import recover
 
 __all__ = [
     "ChildrenEndedError",
     "DVCError",
+    "NotCommitted",
     "Outcome",
     "StageFailed",
+    "TimeLimitError",
+    "check_remotes",
     "check_repository",
     "children",
+    "commit_retraining",
     "dataset_of",
     "end_orphans",
     "lock_hash",
     "prepared_version",
+    "push_dataset",
     "record_version",
     "recover",
     "reproduce",
+    "retraining_message",
     "run",
     "run_commit",
     "stage_hash",
     "stage_names",
     "stale",
+    "unpushed",
     "version",
 ]

@@ -96,17 +96,19 @@ def reproduce(
     stage: str,
     *,
     on_line: Callable[[str], None] | None = None,
+    limit: float | None = None,
 ) -> Outcome:
     """Bring one stage up to date, and only that one.
 
     Its output goes to state/logs/<stage>.log. The stage and all that it started end with this
     call, also when the call is left by an exception.
 
-    `on_line` is called with each line of output.
+    `on_line` is called with each line of output; after `limit` seconds the stage is ended.
 
     Raises:
         UserError: the stage said that its user made a mistake (exit code 2); its own words.
         StageFailed: its command failed otherwise.
+        TimeLimitError: it took longer than `limit`.
         DVCError: DVC did not come to run it.
     """
     outcome: Outcome = "unchanged"
@@ -123,7 +125,12 @@ def reproduce(
     log = workspace.state / "logs" / f"{stage}.log"
     command = (*_DVC, "--wait-for-lock", "repro", "--single-item", stage)
     with _undisturbed(workspace, stage) as held:
-        finished = processes.run(command, cwd=workspace.root, log=log, on_line=read, variables=held)
+        try:
+            finished = processes.run(
+                command, cwd=workspace.root, log=log, on_line=read, variables=held, limit=limit
+            )
+        except processes.TimeLimitError as late:
+            raise processes.TimeLimitError(f"{stage} {late} (retrain.stage_hours)") from None
     if finished.code != 0:
         raise _failure(stage, finished, f"see {log.relative_to(workspace.root)}")
     return outcome

@@ -139,8 +139,17 @@ from dvc.repo import Repo
 note = Path(sys.argv[1])
 task = json.loads(note.read_text())
 remote = Repo(task["root"]).cloud.get_remote(task["remote"])
-if remote.worktree or getattr(remote.fs, "version_aware", False):
-    sys.exit("it keeps versions of its own (version_aware or worktree): erase them there by hand")
+aware = remote.worktree or getattr(remote.fs, "version_aware", False)
+kept = "version_aware or worktree" if aware else ""
+if remote.fs.protocol == "s3":
+    bucket = remote.path.partition("/")[0]
+    if remote.fs.fs.call_s3("get_bucket_versioning", Bucket=bucket).get("Status"):
+        kept = f"versioning of the bucket {bucket}"
+if kept:
+    sys.exit(
+        f"it keeps versions of its own ({kept}), which would outlive what is erased: "
+        "erase them there by hand, and remove the remote from DVC's settings meanwhile"
+    )
 places = dict(zip(task["layouts"], (remote.odb, remote.legacy_odb)))
 if task["do"] == "list":
     # The present layout last: what lies in both is taken from there.

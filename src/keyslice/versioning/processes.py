@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from keyslice import files
+from keyslice.errors import RunError
 from keyslice.stages.running import alive, identity
 
 GRACE = 10.0
@@ -34,6 +35,10 @@ _FOREIGN = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX", "DVC_ROO
 
 class ChildrenEndedError(RuntimeError):
     """No child can be started: those of this work have been ended."""
+
+
+class TimeLimitError(RunError):
+    """A child had not ended by the time it was given."""
 
 
 @dataclass
@@ -79,15 +84,18 @@ def run(
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
     variables: Mapping[str, str] | None = None,
+    on_start: Callable[[int], None] | None = None,
+    limit: float | None = None,
 ) -> Finished:
     """Run `command` to its end, its output line by line to the file `log` and to `on_line`.
 
     The log is added to, and cut to its last LOG_BYTES first. `variables` are added to its
-    environment.
+    environment. `on_start` is called with its number. After `limit` seconds it is ended.
     Whatever leaves this function early, KeyboardInterrupt included, ends the child's whole group.
 
     Raises:
         ChildrenEndedError: the surrounding `children` block has been left.
+        TimeLimitError: it took longer than `limit`.
     """
     family = _family.get()
     tail: deque[str] = deque(maxlen=TAIL)
@@ -103,8 +111,14 @@ def run(
         note = cwd / CHILDREN / f"{process.pid}.json"
         output = process.stdout
         assert output is not None
+        late = threading.Event()
+        timer = threading.Timer(limit or 0, _end_late, (process, late))
         try:
             _write_note(note, process)
+            if limit is not None:
+                timer.start()
+            if on_start is not None:
+                on_start(process.pid)
             for raw in output:
                 sink.write(raw)
                 sink.flush()
@@ -114,12 +128,15 @@ def run(
                     on_line(line)
             process.wait()
         finally:
+            timer.cancel()
             if process.poll() is None:
                 _end_group(process)
             output.close()
             note.unlink(missing_ok=True)
             with family.lock:
                 family.running.discard(process)
+    if late.is_set():
+        raise TimeLimitError(f"had not ended after {limit:,.0f} s, and was ended")
     return Finished(process.returncode, tuple(tail))
 
 
@@ -202,6 +219,11 @@ def _start(
         errors="replace",
         start_new_session=True,
     )
+
+
+def _end_late(process: "subprocess.Popen[str]", late: threading.Event) -> None:
+    late.set()
+    _end(process.pid)
 
 
 def _end_group(process: "subprocess.Popen[str]") -> None:

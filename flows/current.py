@@ -1,0 +1,100 @@
+"""The flow that `keyslice serve` deploys once for each dataset: retrain it if there is cause to."""
+
+from typing import Any
+from uuid import UUID
+
+from prefect import flow, get_client, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import attempts, tasks
+from flows.chain import Retrained, retrain
+from flows.due import SOURCE_CHANGED, held_due
+from flows.retrain import at_once
+from keyslice import versioning
+from keyslice.config import FolderDataset, Params, Workspace
+from keyslice.exams.news import news
+from keyslice.registry import settling
+from keyslice.stages.running import InUseError, only_retraining
+
+
+@flow(name="keep-current", flow_run_name="{dataset}: {why}", persist_result=False)
+def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Retrained]]:
+    """Retrain a dataset where that would do work.
+
+    Args:
+        root: the workspace's folder.
+        dataset: a name in params.yaml.
+        why: schedule, arrival, …; kept with the attempt.
+
+    Returns:
+        A completed state that says what was done.
+
+    Raises:
+        UserError: settings or input break a rule.
+        RunError: something else failed; what does not depend on it was done.
+    """
+    log = get_run_logger()
+    workspace, params = tasks.opened(root)
+    try:
+        with only_retraining(workspace, [dataset], "keyslice serve"):
+            attempt = attempts.begin(workspace, dataset, why, str(flow_run.id))
+            try:
+                outcome, state = _attempt(workspace, params, dataset, log.info)
+            except Exception:
+                attempts.end(workspace, dataset, attempt, "failed")
+                raise
+            except BaseException:  # a signal
+                if _cancelled_by_a_person():
+                    attempts.end(workspace, dataset, attempt, "cancelled")
+                raise  # else it counts as cut off, and is resumed
+            attempts.end(workspace, dataset, attempt, outcome)
+            return state
+    except InUseError as in_use:
+        return Completed(message=f"{in_use}; what comes meanwhile is taken up afterwards")
+    finally:
+        settling.push(workspace, params, log.warning)
+
+
+def _attempt(
+    workspace: Workspace, params: Params, dataset: str, tell: settling.Tell
+) -> tuple[attempts.Outcome, State[list[Retrained]]]:
+    reasons = _reasons(workspace, params, dataset, tell)
+    if not reasons:
+        return "nothing new", Completed(message="nothing new")
+    for reason in reasons:
+        tell(reason)
+    runner: Any = ThreadPoolTaskRunner(max_workers=at_once(workspace, params, [dataset]))
+    run = retrain.with_options(task_runner=runner, flow_run_name=f"retrain {dataset}")
+    [done] = run(str(workspace.root), [dataset])
+    return "retrained", Completed(message=f"model version {done.model_version}", data=[done])
+
+
+def _cancelled_by_a_person() -> bool:
+    """Whether Prefect was asked to cancel this run; else the service ends, and this run with it."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(flow_run.id)).state
+        return state is not None and state.is_cancelling()
+    except Exception:  # no answer: it will be resumed, and can be cancelled again
+        return False
+
+
+def _reasons(workspace: Workspace, params: Params, dataset: str, tell: settling.Tell) -> list[str]:
+    """Why a retraining would do work, or nothing."""
+    if versioning.recover(workspace):
+        tell("cleared away what a killed run had left")
+    settling.resume(workspace, tell)
+    reasons = held_due(workspace, params, [dataset])
+    if reasons != [f"{dataset}: {SOURCE_CHANGED}"]:
+        return reasons
+    settings, least = params.dataset(dataset), params.retrain_settings(dataset).minimum_new_exams
+    if least == 1 or not isinstance(settings, FolderDataset):
+        return reasons
+    found = len(news(workspace, dataset, settings).exams)
+    if 0 < found < least:
+        tell(f"{found} new exams; retrain.minimum_new_exams is {least}")
+        return []
+    return reasons

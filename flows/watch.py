@@ -1,0 +1,142 @@
+"""Decides, minute by minute, whether a dataset is to be retrained outside its schedule.
+
+What it goes by is what lies there (the inbox, the note of the last attempt), never what was said
+once: an order that got lost, or a kill, delays a retraining and loses none.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from flows import attempts
+from flows.times import next_after
+from keyslice import files
+from keyslice.config import FolderDataset, RetrainOfOne, Workspace
+from keyslice.exams.fingerprint import folder_of
+from keyslice.exams.pulse import Pulse
+from keyslice.stages.running import retraining_of, under_way
+
+PATIENCE = timedelta(minutes=5)
+"""That an order may take until a run begins, before it is given again."""
+LATE = timedelta(minutes=2)
+"""After its time, a schedule that no run has begun for counts as missed."""
+
+Kind = Literal["arrival", "resumed", "made up"]
+Order = tuple[Kind, str]
+"""What it is for and, in words, why."""
+Count = Callable[[str], set[str]]
+"""Stamps of the new exams of a dataset; see `keyslice.exams.news`."""
+
+
+class Watch:
+    """Watches over one dataset.
+
+    Args:
+        workspace: that holds it.
+        name: of the dataset.
+        dataset: its settings if its source is a folder, which can be watched.
+        settings: section retrain for it.
+        count: counts new exams; called when something has moved, and has come to rest.
+        clock: seconds, never set back.
+        now: the time, with its zone.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        name: str,
+        dataset: FolderDataset | None,
+        settings: RetrainOfOne,
+        count: Count,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._workspace, self._name, self._settings = workspace, name, settings
+        self._count, self._now = count, now
+        self._pulse: Pulse | None = None
+        if dataset is not None and settings.watch:
+            folder = folder_of(workspace, name, dataset)
+            quiet = 60 * settings.quiet_minutes
+            self._pulse = Pulse(folder, folder / dataset.labels, quiet, clock)
+        self._given_at: datetime | None = None
+        self._found: set[str] = set()
+        self._counted = ""
+        self._answered: set[str] = set()
+        self._since = self._schedule_since()
+
+    def look(self) -> Order | None:
+        """What is to be done now, if anything; `given` says that it was seen to.
+
+        Raises:
+            UserError, RunError: new exams could not be counted.
+        """
+        if any(one.name == retraining_of(self._name) for one in under_way(self._workspace)):
+            return None
+        now, last = self._now(), attempts.last(self._workspace, self._name)
+        if self._given_at is not None:
+            begun = last is not None and last.begun >= self._given_at
+            if not begun and now - self._given_at < PATIENCE:
+                return None
+            self._given_at = None
+            if not begun:  # it got lost: what it was given for is there still
+                self._answered = set()
+        return self._cut_off(last) or self._missed(last, now) or self._arrived()
+
+    def given(self, order: Order) -> None:
+        """Note that an order of `look` is on its way."""
+        self._given_at = self._now()
+        if order[0] == "arrival":
+            # Once: an ingestion may have a reason to leave them where they are.
+            self._answered |= self._found
+
+    def _cut_off(self, last: attempts.Attempt | None) -> Order | None:
+        if last is None or not last.was_cut_off or last.cut_off + 1 >= self._settings.attempts:
+            return None
+        return "resumed", f"resumed: the run of {last.begun:%Y-%m-%d %H:%M} UTC was cut off"
+
+    def _missed(self, last: attempts.Attempt | None, now: datetime) -> Order | None:
+        schedule = self._settings.schedule
+        if schedule is None:
+            return None
+        since = max(self._since, last.begun) if last is not None else self._since
+        due = next_after(schedule, since)
+        if now < due + LATE:
+            return None
+        return "made up", f"made up: nothing ran at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+    def _arrived(self) -> Order | None:
+        digest = self._pulse.look() if self._pulse is not None else None
+        if digest is None:
+            return None
+        if digest != self._counted:
+            self._found, self._counted = self._count(self._name), digest
+        new = len(self._found - self._answered)
+        if new < self._settings.minimum_new_exams:
+            return None
+        return "arrival", f"arrival: {new} new {'exam' if new == 1 else 'exams'}"
+
+    def _schedule_since(self) -> datetime:
+        """Since when the schedule is as it is now; what was due before is not made up."""
+        schedule, path = self._settings.schedule, self._path
+        if schedule is None:
+            path.unlink(missing_ok=True)
+            return self._now()
+        told = schedule.model_dump(mode="json")
+        try:
+            noted = json.loads(path.read_text(encoding="utf-8"))
+            if noted["schedule"] == told:
+                return datetime.fromisoformat(noted["since"])
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            pass
+        since = self._now()
+        entry = {"schedule": told, "since": since.isoformat()}
+        files.write_text(path, json.dumps(entry))
+        return since
+
+    @property
+    def _path(self) -> Path:
+        return self._workspace.state / "service" / f"{self._name}.schedule.json"

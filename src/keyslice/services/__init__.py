@@ -1,0 +1,1 @@
+"""The servers and the serving process of an installation, started and ended together."""

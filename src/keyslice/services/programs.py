@@ -1,0 +1,120 @@
+"""What an installation runs: by which command, where it answers, and how its health is asked."""
+
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flows.environment import environment
+from keyslice import files
+from keyslice.config import Params, Workspace
+from keyslice.errors import without_credentials
+from keyslice.registry import client, pages
+from keyslice.services.account import Account, account, loopback
+
+PREFECT, MLFLOW, SERVING = "Prefect", "MLflow", "serving"
+API = "PREFECT_API_URL"
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - asked about, not opened
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process of the installation, or a server that somebody else runs.
+
+    Args:
+        name: shown.
+        command: None: it is somebody else's.
+        variables: added to its environment.
+        page: address for a browser; empty: it has none.
+        health: address that answers 200 when it is well; empty: it is well while it runs.
+        port: it opens; 0: none.
+    """
+
+    name: str
+    command: tuple[str, ...] | None
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    page: str = ""
+    health: str = ""
+    port: int = 0
+
+
+def programs(workspace: Workspace, params: Params) -> tuple[Program, ...]:
+    """Servers first, the serving process last.
+
+    Raises:
+        UserError: servers are to be opened to the network, without an account.
+    """
+    who = account(workspace, params.service.host)
+    prefect = _prefect(workspace, params, who)
+    variables = environment(workspace) | {API: os.environ.get(API) or f"{prefect.page}/api"}
+    if who is not None and prefect.command is not None:
+        variables["PREFECT_API_AUTH_STRING"] = who.line
+    mlflow = _mlflow(workspace, params, who)
+    variables[pages.VARIABLE] = mlflow.page
+    serving = Program(SERVING, (sys.executable, "-P", "-m", "keyslice.cli", "serve"), variables)
+    return prefect, mlflow, serving
+
+
+def _prefect(workspace: Workspace, params: Params, who: Account | None) -> Program:
+    named = os.environ.get(API)
+    if named:
+        page = without_credentials(named.removesuffix("/").removesuffix("/api"))
+        return Program(PREFECT, None, page=page, health=f"{named.removesuffix('/')}/health")
+    host, port = params.service.host, params.service.prefect_port
+    page = f"http://{_ANY.get(host, host)}:{port}"
+    variables = environment(workspace) | {
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        # Relative: a browser on another machine asks the host by which it came.
+        "PREFECT_SERVER_UI_API_URL": "/api",
+    }
+    if who is not None:
+        variables["PREFECT_SERVER_API_AUTH_STRING"] = who.line
+    server = ("prefect", "server", "start", "--host", host, "--port", str(port))
+    command = (sys.executable, "-P", "-m", *server)
+    return Program(PREFECT, command, variables, page, f"{page}/api/health", port)
+
+
+def _mlflow(workspace: Workspace, params: Params, who: Account | None) -> Program:
+    uri = client.tracking_uri(workspace)
+    if not client.embedded(workspace):
+        page = without_credentials(uri).removesuffix("/")
+        return Program(MLFLOW, None, page=page, health=f"{uri.removesuffix('/')}/health")
+    host, port = params.service.host, params.service.mlflow_port
+    page = f"http://{_ANY.get(host, host)}:{port}"
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    command += ["--workers", "1"]
+    # Files are read where they lie: commands on this machine write them there without the server.
+    artifacts = (workspace.state / "artifacts").as_uri()
+    command += ["--no-serve-artifacts", "--default-artifact-root", artifacts]
+    variables = {
+        # By the environment: an address may hold a password, and every user sees a command line.
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_REGISTRY_STORE_URI": client.registry_uri(workspace),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    if not loopback(host):
+        variables["MLFLOW_SERVER_ALLOWED_HOSTS"] = "*"  # those who know the password
+    if who is not None:
+        command += ["--app-name", "basic-auth"]
+        variables |= _basic_auth(workspace, who)
+    return Program(MLFLOW, tuple(command), variables, page, f"{page}/health", port)
+
+
+def _basic_auth(workspace: Workspace, who: Account) -> dict[str, str]:
+    """What MLflow's own authentication is told; it keeps its users in state/mlflow-users.db."""
+    folder = workspace.state / "service"
+    settings, key = folder / "mlflow-auth.ini", folder / "mlflow-session-key"
+    users = f"sqlite:///{workspace.state / 'mlflow-users.db'}"
+    # Whom the account's owner lets in may read, until told otherwise there.
+    text = f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {users}\n"
+    files.write_text(settings, text, mode=0o600)
+    if not key.is_file():
+        files.write_text(key, secrets.token_hex(32), mode=0o600)
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(settings),
+        "MLFLOW_AUTH_ADMIN_USERNAME": who.user,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": who.password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": key.read_text(encoding="ascii"),
+    }

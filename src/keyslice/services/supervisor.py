@@ -1,0 +1,184 @@
+"""Starts programs, watches over them, and ends them in the order in which they need each other."""
+
+import contextvars
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import httpx
+
+from keyslice import versioning
+from keyslice.config import Workspace
+from keyslice.errors import RunError, UserError
+from keyslice.services.programs import SERVING, Program
+
+STARTUP_SECONDS = 180.0
+"""That a server has until it answers: the first time it makes its database."""
+STOP_SECONDS = 60.0
+"""That the serving process has to end its runs, before it is ended by force."""
+LONGEST_PAUSE = 60.0
+"""Between two starts of a program that keeps ending."""
+STEADY_SECONDS = 300.0
+"""After this long a program that ends counts as one that ran."""
+HEALTH_TIMEOUT = 5.0
+
+Tell = Callable[[str], None]
+
+
+def healthy(program: Program) -> bool:
+    """Whether its server answers as one that is well; True of a program without one."""
+    if not program.health:
+        return True
+    try:
+        # Not through a proxy: it is on this machine, or named by an address of its own.
+        answer = httpx.get(program.health, timeout=HEALTH_TIMEOUT, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == httpx.codes.OK
+
+
+def check_ports(programs: Sequence[Program], host: str) -> None:
+    """Raises UserError: something else has a port that a program is to open."""
+    for program in programs:
+        if program.command is None or not program.port:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, program.port))
+            except OSError as error:
+                raise UserError(
+                    f"{host}:{program.port} cannot be opened ({error.strerror})",
+                    where=f"service.{program.name.lower()}_port",
+                    rule=f"{program.name}'s server has it for itself",
+                    remedy="end what has it, or set another port in params.yaml",
+                ) from None
+
+
+@dataclass
+class _Running:
+    """A program, and the thread that waits for its end and starts it anew."""
+
+    program: Program
+    pid: int | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+class Supervisor:
+    """Keeps programs running.
+
+    One that ends is started anew, after a pause that doubles up to LONGEST_PAUSE.
+
+    Args:
+        workspace: whose folder they run in; their output goes to state/logs.
+        programs: in the order in which they are needed.
+        tell: shows a line.
+        echo: shows a line that the serving process has told.
+    """
+
+    def __init__(
+        self, workspace: Workspace, programs: Sequence[Program], tell: Tell, echo: Tell
+    ) -> None:
+        self._workspace, self._tell, self._echo = workspace, tell, echo
+        self._running = [_Running(program) for program in programs]
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Until `stop`; then all of them have ended.
+
+        Raises:
+            RunError: a server has not come up within STARTUP_SECONDS, or ends as soon as it starts.
+        """
+        with versioning.children():
+            try:
+                servers = [one for one in self._running if one.program.name != SERVING]
+                for one in servers:
+                    self._start(one)
+                for one in servers:
+                    self._await(one)
+                for one in self._running:
+                    if one.program.name == SERVING and not self._stopping.is_set():
+                        self._start(one)
+                self._stopping.wait()
+            finally:
+                self._stopping.set()
+                self._end_serving()
+
+    def stop(self) -> None:
+        """Let `run` end; may be called by a signal's handler."""
+        self._stopping.set()
+
+    def _start(self, one: _Running) -> None:
+        if one.program.command is None:
+            return
+        context = contextvars.copy_context()  # of the children that end with this block
+        threading.Thread(target=context.run, args=(self._keep, one), daemon=True).start()
+
+    def _keep(self, one: _Running) -> None:
+        command, name = one.program.command, one.program.name
+        assert command is not None
+        pause, log = 1.0, self._workspace.state / "logs" / f"{name.lower()}.log"
+        while not self._stopping.is_set():
+            begun = time.monotonic()
+            try:
+                ended = versioning.run(
+                    command,
+                    cwd=self._workspace.root,
+                    log=log,
+                    on_line=self._echo if name == SERVING else None,
+                    variables=one.program.variables,
+                    on_start=lambda pid: setattr(one, "pid", pid),
+                )
+            except versioning.ChildrenEndedError:
+                break
+            one.pid = None
+            if self._stopping.is_set():
+                break
+            pause = 1.0 if time.monotonic() - begun > STEADY_SECONDS else pause
+            last = next((line for line in reversed(ended.lines) if line.strip()), "")
+            self._tell(
+                f"{name} ended (exit code {ended.code}), starts again in {pause:g} s: {last}"
+            )
+            self._stopping.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        one.ended.set()
+
+    def _await(self, one: _Running) -> None:
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while not healthy(one.program):
+            if self._stopping.wait(0.5):
+                return
+            if time.monotonic() > deadline:
+                log = f"; see state/logs/{one.program.name.lower()}.log"
+                raise RunError(
+                    f"{one.program.name} did not answer within {STARTUP_SECONDS:g} s"
+                    f"{log if one.program.command else f' at {one.program.page}'}"
+                )
+        self._tell(f"{one.program.name} answers at {one.program.page}")
+
+    def _end_serving(self) -> None:
+        """It ends its runs, which tell the servers; so these go on, and so does its group."""
+        for one in self._running:
+            if one.program.name == SERVING and one.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(one.pid, signal.SIGTERM)
+                if not one.ended.wait(STOP_SECONDS):
+                    self._tell(f"{SERVING} had not ended after {STOP_SECONDS:g} s, and is ended")
+
+
+@contextmanager
+def ended_by_signals(supervisor: Supervisor):
+    """SIGTERM, SIGINT and SIGHUP stop it while the block runs."""
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        before[number] = signal.signal(number, lambda *_: supervisor.stop())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
