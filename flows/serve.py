@@ -161,14 +161,15 @@ async def _serve(workspace: Workspace, params: Params, tell: Tell) -> None:
         address = os.environ.get("PREFECT_API_URL", "")
         raise RunError(f"Prefect's server at {address} does not answer ({error})") from error
     versioning.recover(workspace)
-    async with runner, anyio.create_task_group() as tasks:
-        tell(f"serving {', '.join(ids)}")
-        tasks.start_soon(runner.poll, tell)
-        tasks.start_soon(_watch, workspace, params, ids, tell)
-        await stopping.wait()
-        tell("stopping")
+    async with runner:
+        async with anyio.create_task_group() as tasks:
+            tell(f"serving {', '.join(ids)}")
+            tasks.start_soon(runner.poll, tell)
+            tasks.start_soon(_watch, workspace, params, ids, tell)
+            await stopping.wait()
+            tell("stopping")
+            tasks.cancel_scope.cancel()  # before runs end: a watch would have them resumed
         await runner.cancel_all()
-        tasks.cancel_scope.cancel()
 
 
 async def _watch(workspace: Workspace, params: Params, ids: Mapping[str, UUID], tell: Tell) -> None:

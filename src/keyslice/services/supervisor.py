@@ -1,16 +1,16 @@
 """Starts programs, watches over them, and ends them in the order in which they need each other."""
 
 import contextvars
-import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import httpx
+import psutil
 
 from keyslice import versioning
 from keyslice.config import Workspace
@@ -66,7 +66,6 @@ class _Running:
 
     program: Program
     pid: int | None = None
-    ended: threading.Event = field(default_factory=threading.Event)
 
 
 class Supervisor:
@@ -146,7 +145,6 @@ class Supervisor:
             )
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-        one.ended.set()
 
     def _await(self, one: _Running) -> None:
         deadline = time.monotonic() + STARTUP_SECONDS
@@ -164,11 +162,18 @@ class Supervisor:
     def _end_serving(self) -> None:
         """It ends its runs, which tell the servers; so these go on, and so does its group."""
         for one in self._running:
-            if one.program.name == SERVING and one.pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(one.pid, signal.SIGTERM)
-                if not one.ended.wait(STOP_SECONDS):
-                    self._tell(f"{SERVING} had not ended after {STOP_SECONDS:g} s, and is ended")
+            if one.program.name != SERVING or one.pid is None:
+                continue
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(one.pid)
+                process.terminate()
+                deadline = time.monotonic() + STOP_SECONDS
+                # Itself alone: what it leaves holds its output, and is ended with the others.
+                while process.status() != psutil.STATUS_ZOMBIE:
+                    if time.monotonic() > deadline:
+                        self._tell(f"{SERVING} has not ended after {STOP_SECONDS:g} s")
+                        break
+                    time.sleep(0.05)
 
 
 @contextmanager

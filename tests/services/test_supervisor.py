@@ -1,0 +1,142 @@
+"""Programs that are kept running, on commands of the shell."""
+
+import http.server
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from keyslice.config import Workspace
+from keyslice.errors import RunError, UserError
+from keyslice.services import supervisor
+from keyslice.services.programs import SERVING, Program
+from keyslice.services.supervisor import Supervisor, check_ports, healthy
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+def _wait(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def _run(workspace: Workspace, *programs: Program) -> Iterator[list[str]]:
+    told: list[str] = []
+    keeper = Supervisor(workspace, programs, told.append, told.append)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    try:
+        yield told
+    finally:
+        keeper.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def _shell(name: str, script: str, **facts: str) -> Program:
+    return Program(name, ("sh", "-c", script), **facts)  # pyright: ignore[reportArgumentType]
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.is_file() else []
+
+
+def test_one_that_ends_is_started_again_after_longer_and_longer_pauses(
+    workspace: Workspace,
+) -> None:
+    program = _shell("Prefect", "date +%s.%N >> starts; echo why; exit 3")
+    with _run(workspace, program) as told:
+        _wait(lambda: len(_lines(workspace.root / "starts")) == 3)
+    times = [float(line) for line in _lines(workspace.root / "starts")]
+    assert times[1] - times[0] >= 1
+    assert times[2] - times[1] >= 2
+    assert "Prefect ended (exit code 3), starts again in 1 s: why" in told
+    assert "why" in (workspace.state / "logs" / "prefect.log").read_text()
+
+
+def test_in_the_end_nothing_is_left_and_the_serving_process_went_first(
+    workspace: Workspace,
+) -> None:
+    # Each leaves a child of its own; the serving one takes its time.
+    server = _shell("Prefect", "trap 'echo server >> ends; exit' TERM; sleep 1000 & wait")
+    serving = _shell(
+        SERVING, "trap 'sleep 1; echo serving >> ends; exit' TERM; touch up; sleep 1000 & wait"
+    )
+    with _run(workspace, server, serving):
+        _wait((workspace.root / "up").exists)
+    assert _lines(workspace.root / "ends") == ["serving", "server"]
+    left = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(workspace.root)]
+    assert left == []
+
+
+def test_the_serving_process_starts_once_the_servers_answer(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[str] = []
+
+    def well(program: Program) -> bool:
+        answered.append(program.name)
+        return len(answered) > 3
+
+    monkeypatch.setattr(supervisor, "healthy", well)
+    server = _shell("Prefect", "sleep 1000", page="http://here")
+    serving = _shell(SERVING, "touch up; echo serving; sleep 1000")
+    with _run(workspace, server, serving) as told:
+        _wait((workspace.root / "up").exists)
+        assert len(answered) == 4
+        _wait(lambda: "serving" in told)
+        assert told == ["Prefect answers at http://here", "serving"]
+
+
+def test_a_server_that_does_not_come_up_ends_all(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "STARTUP_SECONDS", 0.5)
+    monkeypatch.setattr(supervisor, "healthy", lambda _: False)
+    keeper = Supervisor(workspace, [_shell("MLflow", "sleep 1000")], print, print)
+    with pytest.raises(RunError, match="MLflow did not answer within"):
+        keeper.run()
+    left = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(workspace.root)]
+    assert left == []
+
+
+def test_a_port_that_is_taken_is_found_before_anything_starts() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        program = Program("MLflow", ("true",), port=port)
+        with pytest.raises(UserError, match=rf"service\.mlflow_port: 127\.0\.0\.1:{port}"):
+            check_ports([program], "127.0.0.1")
+    check_ports([program], "127.0.0.1")
+
+
+def test_health_is_what_the_server_answers() -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/well" else 503)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        assert healthy(Program("MLflow", None, health=f"{base}/well"))
+        assert not healthy(Program("MLflow", None, health=f"{base}/ill"))
+        server.shutdown()
+    assert not healthy(Program("MLflow", None, health=f"{base}/well"))
+    assert healthy(Program(SERVING, (sys.executable,)))
