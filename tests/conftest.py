@@ -6,8 +6,11 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,8 @@ from keyslice.config import (  # noqa: E402
     Train,
 )
 from keyslice.exams.workers import Workers  # noqa: E402
+from keyslice.versioning import processes  # noqa: E402
+from tests import forking  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = "test_resnet"  # timm's smallest: a whole network in half a megabyte
@@ -99,6 +104,36 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def dvc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The socket of a server that DVC's calls are forked from; see forking.py."""
+    address = str(tmp_path_factory.mktemp("dvc") / "socket")
+    with forked_from(address, "dvc"):
+        yield address
+
+
+@contextmanager
+def forked_from(address: str, program: str) -> Iterator[None]:
+    """A server of forking.py while the block runs."""
+    command = [sys.executable, str(ROOT / "tests" / "forking.py"), "serve", address, program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        yield
+        server.kill()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked_dvc(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Of modules with the mark: those that start DVC often, and do not kill it."""
+    if request.node.get_closest_marker("forked_dvc") is None or "KEYSLICE_CHAOS" in os.environ:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(processes, "DVC", forking.called(request.getfixturevalue("dvc_server")))
+        yield
 
 
 @pytest.fixture

@@ -21,6 +21,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests import forking
+from tests.conftest import forked_from
+
 WHOLE = "KEYSLICE_CHAOS" in os.environ
 PARAMS = {
     "datasets": {
@@ -75,22 +78,21 @@ def commands(tmp_path_factory):
         yield Path(sys.executable).parent
         return
     folder = tmp_path_factory.mktemp("commands")
-    forking = [sys.executable, str(Path(__file__).with_name("forking.py"))]
     address = str(folder / "socket")
-    script = f'#!/bin/sh\nexec {shlex.join([*forking, "call", address])} "$@"\n'
+    script = f'#!/bin/sh\nexec {shlex.join(forking.called(address))} "$@"\n'
     (folder / "keyslice").write_text(script)
     (folder / "keyslice").chmod(0o755)
-    with subprocess.Popen([*forking, "serve", address], stdout=subprocess.PIPE) as server:
-        assert server.stdout.readline() == b"ready\n"
+    with forked_from(address, "keyslice"):
         yield folder
-        server.kill()
 
 
 @pytest.fixture(scope="module")
-def keyslice(commands, home):
+def keyslice(commands, home, request):
     """`keyslice(root, "status")`: the command, as a user runs it."""
     # matplotlib's list of fonts takes seconds to be made.
     given = {"HOME": str(home), "MPLCONFIGDIR": matplotlib.get_configdir()}
+    if not WHOLE:
+        given[forking.DVC_SOCKET] = request.getfixturevalue("dvc_server")
     return lambda root, *arguments: _run(root, [str(commands / "keyslice"), *arguments], **given)
 
 

@@ -12,6 +12,8 @@ from keyslice.exams import manifest
 from keyslice.exams.fingerprint import source_state
 from keyslice.ingest import ingest_dataset
 
+pytestmark = pytest.mark.forked_dvc
+
 TEMPLATE = Path(__file__).parent / "tiny_workspace"
 SPOTS = {"source": "phantom", "kind": "volume", "exams": 12, "classes": ["healthy", "lesion"]}
 

@@ -18,6 +18,8 @@ from keyslice.errors import UserError
 from keyslice.exams import manifest, quarantine
 from keyslice.exams.quarantine import Refusal
 
+pytestmark = pytest.mark.forked_dvc
+
 TEMPLATE = Path(__file__).parents[1] / "tiny_workspace"
 WARD = {
     "source": "folder",

@@ -36,7 +36,8 @@ def told(*arguments: str) -> Result:
 
 def retrained(monkeypatch: pytest.MonkeyPatch) -> None:
     done = [
-        SimpleNamespace(dataset=name, run_id=f"run of {name}", model_version=4) for name in "ab"
+        SimpleNamespace(dataset=name, run_id=f"run of {name}", model_version=4, warnings=())
+        for name in "ab"
     ]
     monkeypatch.setattr(retraining, "due", lambda *_: ["a: results are not registered"])
     monkeypatch.setattr("flows.retrain.run", lambda *_, **__: done)

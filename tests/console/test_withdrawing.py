@@ -24,6 +24,8 @@ from keyslice.exams.pseudonym import PUBLISHED_KEY, pseudonym
 from keyslice.ingest import ingest_dataset
 from keyslice.provenance import events, ledger, patients
 
+pytestmark = pytest.mark.forked_dvc
+
 WHO = "Meier-7"
 PARAMS = {
     "datasets": {

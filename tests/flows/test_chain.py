@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,10 @@ from keyslice.errors import UserError
 from keyslice.registry import tags
 from keyslice.registry.mirror import Mirror
 from keyslice.registry.models import models
+from keyslice.versioning import processes
 from tests.servers.receiver import Receiver
+
+pytestmark = pytest.mark.forked_dvc
 
 NAMES = ("full", "das")
 
@@ -88,6 +92,7 @@ def test_ctrl_c_ends_the_stages_that_run(
 ) -> None:
     """The signal comes while both trainings run, one of which would never end."""
     monkeypatch.setenv("STAGE_HANGS", "full")
+    monkeypatch.setattr(processes, "DVC", (sys.executable, "-m", "dvc"))  # one that can be ended
     begun = versioning.reproduce
 
     def interrupting(workspace: Workspace, stage: str, **options: Any) -> versioning.Outcome:

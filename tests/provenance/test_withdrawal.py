@@ -33,6 +33,8 @@ from keyslice.provenance.withdrawal import Done
 from keyslice.stages.prepare import prepare
 from keyslice.versioning import objects
 
+pytestmark = pytest.mark.forked_dvc
+
 WHO = "003"
 """The patient who withdraws: two exams in the first version, one more in the second."""
 THEIRS = pseudonym(PUBLISHED_KEY, "", WHO)

@@ -17,6 +17,8 @@ from keyslice.registry import chronicle
 from keyslice.versioning import lock
 from tests.provenance.story import Story, digits
 
+pytestmark = pytest.mark.forked_dvc
+
 PARAMS = Path(__file__).parents[1] / "tiny_workspace" / "params.yaml"
 TRAINED, OTHER = digits("trained"), digits("another training")
 

@@ -25,6 +25,8 @@ from keyslice.provenance.ledger import Event
 from keyslice.registry import champion, client, gate, marks, package, tags, trial
 from tests.provenance.story import Story, digits, row
 
+pytestmark = pytest.mark.forked_dvc
+
 MODEL = "tiny"
 CASES = 12
 """Test patients of each class."""

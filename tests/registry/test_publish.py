@@ -11,6 +11,8 @@ from keyslice.registry.mirror import Mirror
 from keyslice.registry.models import models
 from keyslice.registry.publish import enter, publish, published, record
 
+pytestmark = pytest.mark.forked_dvc
+
 
 def run_commits(workspace: Workspace) -> list[str]:
     command = ["git", "for-each-ref", "--format=%(refname)", "refs/keyslice/runs"]

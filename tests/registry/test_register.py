@@ -22,6 +22,8 @@ from keyslice.registry.publish import publish
 from keyslice.registry.register import register
 from keyslice.stages.running import only_retraining
 
+pytestmark = pytest.mark.forked_dvc
+
 VARIANTS = ("full", "uniform", "das")
 
 

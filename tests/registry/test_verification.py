@@ -24,6 +24,8 @@ from keyslice.registry.publish import publish
 from keyslice.registry.verification import verify
 from keyslice.versioning import anchor, objects
 
+pytestmark = pytest.mark.forked_dvc
+
 WHOLE = bool(os.environ.get("KEYSLICE_CHAOS"))
 PLACES = 200 if WHOLE else 20
 MODEL = "tiny"

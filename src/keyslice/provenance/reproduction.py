@@ -227,7 +227,7 @@ def _code_first(place: Workspace, python: Path | None) -> dict[str, str]:
 
 def _dvc(place: Workspace, say: Say, variables: dict[str, str], *arguments: str) -> None:
     log = place.state / "reproduction.log"
-    command = (sys.executable, "-m", "dvc", *arguments)
+    command = (*processes.DVC, *arguments)
     finished = processes.run(command, cwd=place.root, log=log, on_line=say, variables=variables)
     if finished.code != 0:
         lines = [line for line in finished.lines if line.strip()]

@@ -6,7 +6,6 @@ compare@DATASET. Names of datasets hold no hyphen.
 
 import json
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,6 @@ from keyslice.versioning import lock, processes
 Outcome = Literal["ran", "restored", "unchanged"]
 """A stage's command ran; its results came back from the cache; there was nothing to do."""
 
-_DVC = (sys.executable, "-m", "dvc")
 _ERROR = "error: "
 """How the command line begins the line that says what a user got wrong."""
 _BUSY = re.compile(r"'(?P<path>.+)' is busy, it is being blocked by:")
@@ -123,7 +121,7 @@ def reproduce(
             on_line(line)
 
     log = workspace.state / "logs" / f"{stage}.log"
-    command = (*_DVC, "--wait-for-lock", "repro", "--single-item", stage)
+    command = (*processes.DVC, "--wait-for-lock", "repro", "--single-item", stage)
     with _undisturbed(workspace, stage) as held:
         try:
             finished = processes.run(
@@ -200,7 +198,7 @@ def _writer(workspace: Workspace, path: Path) -> str:
 
 
 def _dvc(workspace: Workspace, *arguments: str) -> tuple[str, ...]:
-    finished = processes.run((*_DVC, *arguments), cwd=workspace.root)
+    finished = processes.run((*processes.DVC, *arguments), cwd=workspace.root)
     if finished.code != 0:
         last = _last_words(finished)
         command = next(word for word in arguments if not word.startswith("-"))

@@ -257,7 +257,7 @@ def _folders(place: Path) -> list[Path]:
 
 def _settings(workspace: Workspace) -> dict[str, str]:
     """DVC's, of all places that it looks for them in, paths as absolute ones."""
-    command = (sys.executable, "-m", "dvc", "config", "--list")
+    command = (*processes.DVC, "config", "--list")
     finished = processes.run(command, cwd=workspace.root)
     if finished.code != 0:
         said = finished.lines[-1] if finished.lines else f"exit code {finished.code}"

@@ -20,6 +20,8 @@ from keyslice import files
 from keyslice.errors import RunError
 from keyslice.stages.running import alive, identity
 
+DVC = (sys.executable, "-m", "dvc")
+"""Its command line: what is stable of it."""
 GRACE = 10.0
 """Seconds that a group has between the request to end and its end by force."""
 CHILDREN = Path("state") / "children"

@@ -7,7 +7,6 @@ network, is completed by the next one.
 import hashlib
 import json
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,7 +21,6 @@ FIRST_WAIT_SECONDS = 2.0
 PATIENCE_SECONDS = 900.0
 """Waited in all, between attempts, before a remote is given up: 10 attempts."""
 
-_DVC = (sys.executable, "-m", "dvc")
 _REMOTE = re.compile(r"remote\.(?P<name>.+)\.(?P<key>[^.=]+)=(?P<value>.*)")
 _BAR = re.compile(r"Pushing to \S+ +(?P<count>\S+/\S+) \[")
 _PREFIX = "failed to push data to the cloud - "
@@ -134,7 +132,7 @@ def _send(
 
     # DVC draws its bars on a terminal only, unless told to.
     finished = processes.run(
-        (*_DVC, "--wait-for-lock", "push", "--remote", remote, *targets),
+        (*processes.DVC, "--wait-for-lock", "push", "--remote", remote, *targets),
         cwd=workspace.root,
         on_line=read,
         variables={"DVC_IGNORE_ISATTY": "1"},
@@ -189,7 +187,7 @@ def _sent(note: Path) -> dict[str, str]:
 
 
 def _dvc(workspace: Workspace, *arguments: str) -> tuple[str, ...]:
-    finished = processes.run((*_DVC, *arguments), cwd=workspace.root)
+    finished = processes.run((*processes.DVC, *arguments), cwd=workspace.root)
     if finished.code != 0:
         raise RunError(f"dvc {arguments[0]}: {_words(finished)}")
     return finished.lines
