@@ -116,12 +116,12 @@ def targets(params: Params) -> tuple[str, ...]:
 
 
 def send(workspace: Workspace, params: Params, happening: Happening) -> None:
-    """Tell every receiver, if the occasion is in `notify.on`.
+    """Tell every receiver, if the occasion is in `notify.occasions`.
 
     One that cannot be told is a line in the log and on the terminal, and nothing else: no
     retraining fails because of it. A receiver that does not answer takes up to a minute.
     """
-    if happening.occasion not in params.notify.on or not targets(params):
+    if happening.occasion not in params.notify.occasions or not targets(params):
         return
     about = happening.occasion + (f", {happening.dataset}" if happening.dataset else "")
     with step(f"tell of {about}") as shown:

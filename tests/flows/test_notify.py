@@ -143,7 +143,7 @@ def test_a_sentence_is_one_line(workspace) -> None:
 
 @pytest.mark.parametrize("on", [("candidate",), ("gate", "failure"), ()])
 def test_only_occasions_of_the_settings_are_told(workspace, params, receiver, on) -> None:
-    params = params.model_copy(update={"notify": Notify(on=on)})
+    params = params.model_copy(update={"notify": Notify(occasions=on)})
     for occasion in ("candidate", "gate", "approval", "failure"):
         send(workspace, params, Happening(occasion, "It happened."))
     assert [json.loads(one.body)["keyslice"]["occasion"] for one in receiver.received] == list(on)

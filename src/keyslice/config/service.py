@@ -117,7 +117,7 @@ class Notify(Settings):
     The address of a webhook is a secret: KEYSLICE_WEBHOOK has it.
     """
 
-    on: tuple[Occasion, ...] = ("candidate", "gate", "approval", "failure")
+    occasions: tuple[Occasion, ...] = ("candidate", "gate", "approval", "failure")
     """A new version; how the gate went; that a person has to decide; that something failed."""
     blocks: tuple[str, ...] = ()
     """Prefect's notification blocks, as `slack-webhook/hospital`."""

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 from rich.table import Table
 from rich.text import Text
 
+from flows import attempts
 from keyslice import versioning
 from keyslice.config import Params, Workspace
+from keyslice.console import serving
 from keyslice.console.output import err, out, print_json, say
 from keyslice.console.promotion import follows
 from keyslice.errors import RunError, UserError
@@ -62,15 +64,24 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> None:
     for name, one in (last or {}).items():
         datasets[name]["last_retraining"] = _retraining(one, name in busy)
     waiting = part(lambda: [*_moved(workspace, registered or []), *_waiting(workspace)]) or []
+    service = serving.pages(workspace)
     if as_json:
         shown = None if registered is None else [_model(model) for model in registered]
         running_now = [_run(r) for r in running]
         told = {"datasets": datasets, "running": running_now, "models": shown, "waiting": waiting}
+        told["service"] = service
         print_json(told)
     else:
         _show(datasets, running, registered, waiting)
+        say(out, Text(_served(service)))
     if problems:
         raise problems[0]
+
+
+def _served(service: dict[str, str] | None) -> str:
+    if service is None:
+        return "\nkeyslice up does not run: nothing is retrained on schedule or on arrival"
+    return "\nkeyslice up runs: " + ", ".join(f"{name} {page}" for name, page in service.items())
 
 
 def _show(
@@ -83,6 +94,8 @@ def _show(
     for name, facts in datasets.items():
         if facts["due"]:
             say(out, f"[yellow]{name}[/yellow]: {facts['due']}")
+        if facts["last_attempt"]:
+            say(out, Text(f"{name}: last attempt: {facts['last_attempt']}"))
         if facts["drift"] and facts["drift"]["shifted"]:
             names = ", ".join(facts["drift"]["shifted"])
             told = f"drift of {names}; keyslice drift {name}"
@@ -123,6 +136,7 @@ def _dataset(
         "due": version and _due(workspace, params, name, name in busy, stale),
         "drift": version and _drift(workspace, name, version),
         "last_retraining": None,
+        "last_attempt": None if (last := attempts.last(workspace, name)) is None else last.words,
     }
 
 

@@ -6,6 +6,7 @@ import signal
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -71,7 +72,8 @@ def up(workspace: Workspace, params: Params) -> None:
         chosen = programs(workspace, params)
         supervisor.check_ports(chosen, params.service.host)
         keeper = supervisor.Supervisor(workspace, chosen, _tell, _echo)
-        files.write_text(note, json.dumps(identity(psutil.Process())))
+        shown = {one.name: one.page for one in chosen if one.page}
+        files.write_text(note, json.dumps({"process": identity(psutil.Process()), "pages": shown}))
         with supervisor.ended_by_signals(keeper):
             keeper.run()
         _tell("all of them have ended")
@@ -100,11 +102,20 @@ def down(workspace: Workspace) -> None:
     out.print("ended")
 
 
+def pages(workspace: Workspace) -> dict[str, str] | None:
+    """Where the servers of `keyslice up` answer, by their names; None: it does not run."""
+    return _read(workspace)["pages"] if _holder(workspace) is not None else None
+
+
 def _holder(workspace: Workspace) -> psutil.Process | None:
+    return alive(_read(workspace)["process"])
+
+
+def _read(workspace: Workspace) -> dict[str, Any]:
     try:
-        return alive(json.loads(_note(workspace).read_text(encoding="utf-8")))
+        return json.loads(_note(workspace).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return None
+        return {"process": None, "pages": {}}
 
 
 def _note(workspace: Workspace) -> Path:

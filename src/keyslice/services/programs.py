@@ -109,6 +109,8 @@ def _basic_auth(workspace: Workspace, who: Account) -> dict[str, str]:
     users = f"sqlite:///{workspace.state / 'mlflow-users.db'}"
     # Whom the account's owner lets in may read, until told otherwise there.
     text = f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {users}\n"
+    # Else each request hashes the password anew: a retraining is recorded in 38 s instead of 5.
+    text += "auth_cache_ttl_seconds = 60\n"
     files.write_text(settings, text, mode=0o600)
     if not key.is_file():
         files.write_text(key, secrets.token_hex(32), mode=0o600)
