@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.exams.fingerprint import source_state
+from keyslice.provenance import ledger, standing
 from keyslice.registry.publish import published
 from keyslice.stages.running import only_retraining
 
@@ -31,11 +32,25 @@ def held_due(workspace: Workspace, params: Params, datasets: Iterable[str]) -> l
         left = [stage for stage in stale if versioning.dataset_of(stage) == name]
         if left:
             reasons[name] = f"out of date: {in_words(left, name, list(params.variants))}"
-        elif published(workspace, params, name) is None:
-            reasons[name] = "its results are not registered"
-        elif left := versioning.unpushed(workspace, name, params.versioning.push):
-            reasons[name] = f"not pushed to {', '.join(left)}"
+        else:
+            reasons[name] = _unfinished(workspace, params, name)
     return [f"{name}: {reason}" for name, reason in reasons.items() if reason]
+
+
+def _unfinished(workspace: Workspace, params: Params, name: str) -> str:
+    """What a retraining does after its stages and has not done; empty: nothing."""
+    number = published(workspace, params, name)
+    if number is None:
+        return "its results are not registered"
+    found = ledger.read(workspace)
+    judged = number == standing.champion(found, name) or standing.gate(found, name, number)
+    if not judged or standing.unfinished(found, name):
+        return f"the gate of version {number} has not come to its end"
+    if left := versioning.unpushed(workspace, name, params.versioning.push):
+        return f"not pushed to {', '.join(left)}"
+    if params.versioning.commit and versioning.uncommitted(workspace, name):
+        return "not committed"
+    return ""
 
 
 def in_words(stages: Iterable[str], dataset: str, variants: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ import anyio
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterTags,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterExpectedStartTime,
@@ -42,10 +44,11 @@ from flows.watch import Order, Watch
 from keyslice import versioning
 from keyslice.config import FolderDataset, Params, Schedule, Workspace
 from keyslice.errors import RunError, UserError
+from keyslice.provenance.installation import installation
 from keyslice.stages.running import alive
 
 ARRIVED = "keyslice.exams.arrived"
-"""The event that starts a retraining; its resource is `resource_of` the dataset."""
+"""The event that starts a retraining; see `resource_of`."""
 POLL_SECONDS = 20.0
 """From one question for runs that are due to the next."""
 OPEN = [
@@ -61,18 +64,34 @@ DOUBTFUL = timedelta(minutes=5)
 Tell = Callable[[str], None]
 
 
-def resource_of(dataset: str) -> str:
-    """How events name a dataset."""
-    return f"keyslice.dataset.{dataset}"
+def resource_of(workspace: Workspace, dataset: str) -> dict[str, str]:
+    """How events name a dataset; several installations may share a Prefect server."""
+    return {
+        "prefect.resource.id": f"keyslice.dataset.{dataset}",
+        "keyslice.installation": installation(workspace),
+    }
 
 
-async def _deploy(runner: Runner, workspace: Workspace, params: Params, name: str) -> UUID:
-    schedule = params.retrain_settings(name).schedule
+async def _deploy(
+    runner: Runner, workspace: Workspace, params: Params, client: PrefectClient
+) -> dict[str, UUID]:
+    """Deployments by dataset; those of datasets that are not configured any more are removed."""
+    own = installation(workspace)
+    ids = {name: await _deploy_one(runner, workspace, params, name) for name in params.datasets}
+    tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=["keyslice", own]))
+    for found in await client.read_deployments(deployment_filter=tagged):
+        if found.id not in ids.values():
+            await client.delete_deployment(found.id)
+    return ids
+
+
+async def _deploy_one(runner: Runner, workspace: Workspace, params: Params, name: str) -> UUID:
+    schedule, own = params.retrain_settings(name).schedule, installation(workspace)
     why = {"__prefect_kind": "jinja", "template": "{{ event.payload.why }}"}
     # The flow itself, not a path to it: a run would look for that in the workspace first.
     return await runner.aadd_flow(
         keep_current,
-        name,
+        f"{name}-{own[:8]}",
         schedules=[] if schedule is None else [_schedule(schedule)],
         parameters={
             "root": str(workspace.root),
@@ -83,12 +102,12 @@ async def _deploy(runner: Runner, workspace: Workspace, params: Params, name: st
             DeploymentEventTrigger(
                 name=f"exams of {name} have arrived",
                 expect={ARRIVED},
-                match={"prefect.resource.id": resource_of(name)},
+                match={**resource_of(workspace, name)},
                 parameters={"why": why},
             )
         ],
         description=f"Retrain {name} where there is cause to: new exams, new settings or code.",
-        tags=["keyslice", name],
+        tags=["keyslice", own, name],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
 
@@ -156,7 +175,8 @@ async def _serve(workspace: Workspace, params: Params, tell: Tell) -> None:
         pause_on_shutdown=False,
     )
     try:
-        ids = {name: await _deploy(runner, workspace, params, name) for name in params.datasets}
+        async with get_client() as client:
+            ids = await _deploy(runner, workspace, params, client)
     except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as error:
         address = os.environ.get("PREFECT_API_URL", "")
         raise RunError(f"Prefect's server at {address} does not answer ({error})") from error
@@ -196,7 +216,7 @@ async def _watch(workspace: Workspace, params: Params, ids: Mapping[str, UUID], 
                     order = await anyio.to_thread.run_sync(watch.look)
                     if order and not await _under_way(workspace, client, name, ids[name]):
                         tell(f"{name}: {order[1]}")
-                        await _give(client, name, ids[name], order)
+                        await _give(workspace, client, name, ids[name], order)
                         watch.given(order)
                     said.pop(name, None)
                 except Exception as error:  # a watch looks again, whatever was in its way
@@ -218,10 +238,12 @@ def _count(workspace: Workspace, dataset: str) -> set[str]:
     return set(json.loads("".join(lines))[dataset]["new"])
 
 
-async def _give(client: PrefectClient, name: str, deployment: UUID, order: Order) -> None:
+async def _give(
+    workspace: Workspace, client: PrefectClient, name: str, deployment: UUID, order: Order
+) -> None:
     kind, why = order
     if kind == "arrival":
-        emit_event(ARRIVED, {"prefect.resource.id": resource_of(name)}, payload={"why": why})
+        emit_event(ARRIVED, resource_of(workspace, name), payload={"why": why})
     else:
         await client.create_flow_run_from_deployment(deployment, parameters={"why": why})
 

@@ -24,6 +24,8 @@ from keyslice.exams.ingestion import IngestReport
 LATENCY = (sys.executable, "-P", "-m", "keyslice.cli", "stage", "latency")
 
 
+SIGNALLED = 128
+"""A shell adds the signal to this where one has ended its command."""
 COUNTED = {
     "accepted": "new",
     "waiting": "waiting for a label",
@@ -59,15 +61,15 @@ class Taken:
 
 
 def worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Only what may go away by itself: a mistake, or a stage's own failure, does not."""
+    """Only what may go away by itself: a mistake, or a stage's own failure, does not.
+
+    A stage that a signal ended may have found too little memory, or somebody has killed it.
+    """
     error = state.result(raise_on_failure=False)
-    return not isinstance(
-        error,
-        UserError
-        | versioning.StageFailed
-        | versioning.TimeLimitError
-        | versioning.ChildrenEndedError,
-    )
+    if isinstance(error, versioning.StageFailed):
+        return error.code < 0 or error.code > SIGNALLED
+    never = UserError | versioning.TimeLimitError | versioning.ChildrenEndedError
+    return not isinstance(error, never)
 
 
 _RETRIES: dict[str, Any] = {

@@ -18,17 +18,22 @@ from mlflow.entities import Run
 from prefect import Task, flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, MattermostWebhook
 from prefect.blocks.system import Secret
+from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
 from rich.console import Console
 
-from flows import notify, tasks
+from flows import attempts, current, notify, tasks
 from flows.chain import RetrainFailed, retrain, to_train
+from flows.due import SOURCE_CHANGED
 from flows.retrain import run
 from keyslice import versioning
-from keyslice.config import Notify, Workspace, load
+from keyslice.config import FolderDataset, Notify, Workspace, load
 from keyslice.errors import UserError
+from keyslice.exams.news import News
 from keyslice.registry import tags
 from keyslice.registry.mirror import Mirror
 from keyslice.registry.models import models
+from keyslice.stages.running import only_retraining
 from keyslice.versioning import processes
 from tests.servers.receiver import Receiver
 
@@ -198,6 +203,9 @@ def test_a_variant_is_trained_if_one_of_its_stages_is_stale(stale: set[str]) -> 
     [
         (UserError("a mistake"), False),
         (versioning.StageFailed("train@a-b", 1, "crashed"), False),
+        (versioning.StageFailed("train@a-b", -9, "out of memory"), True),
+        (versioning.StageFailed("train@a-b", 137, "out of memory, in a shell"), True),
+        (versioning.TimeLimitError("had not ended"), False),
         (versioning.ChildrenEndedError("ended"), False),
         (versioning.DVCError("is locked"), True),
         (OSError("no space left"), True),
@@ -218,3 +226,90 @@ def test_no_task_waits_for_a_limit_on_its_tags() -> None:
 def test_a_failure_names_each_part() -> None:
     failed = RetrainFailed({"a, das": ValueError("x"), "b": UserError("y")})
     assert str(failed) == "a, das: x; b: y"
+
+
+@pytest.fixture
+def settled(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace that is served: what there is to do is what the test says."""
+    monkeypatch.setattr(current.settling, "resume", lambda *_: None)
+    monkeypatch.setattr(current, "held_due", lambda *_: [])
+    return workspace
+
+
+def _kept_current(workspace: Workspace) -> tuple[State[Any], attempts.Attempt | None]:
+    state = current.keep_current(str(workspace.root), "tiny", "schedule", return_state=True)
+    return state, attempts.last(workspace, "tiny")
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_night_with_nothing_new_is_noted_and_does_nothing(settled: Workspace) -> None:
+    state, attempt = _kept_current(settled)
+    assert (state.type.value, state.message) == ("COMPLETED", "nothing new")
+    assert attempt is not None
+    assert (attempt.why, attempt.outcome) == ("schedule", "nothing new")
+
+
+@pytest.mark.usefixtures("prefect")
+def test_what_is_in_use_is_left_alone_and_no_attempt(settled: Workspace) -> None:
+    with only_retraining(settled, ["tiny"], "keyslice retrain"):
+        state, attempt = _kept_current(settled)
+    assert state.type.value == "COMPLETED"
+    assert "tiny is in use by `keyslice retrain`" in (state.message or "")
+    assert attempt is None
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_mistake_fails_the_attempt_and_is_told(
+    settled: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*_: object) -> list[str]:
+        raise UserError("no folder", where="datasets.tiny.path")
+
+    monkeypatch.setattr(current, "held_due", mistaken)
+    state, attempt = _kept_current(settled)
+    assert state.type.value == "FAILED"
+    assert "datasets.tiny.path: no folder" in (state.message or "")
+    assert attempt is not None
+    assert attempt.outcome == "failed"
+
+
+def test_a_run_that_a_signal_ends_is_cut_off_unless_a_person_cancelled_it(
+    settled: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> list[str]:
+        raise TerminationSignal(signal.SIGTERM)
+
+    monkeypatch.setattr(current, "held_due", ended)
+    monkeypatch.setattr(current, "get_run_logger", lambda: logging.getLogger("test"))
+    for by_a_person, outcome in ((False, ""), (True, "cancelled")):
+        monkeypatch.setattr(current, "_cancelled_by_a_person", lambda told=by_a_person: told)
+        with pytest.raises(TerminationSignal):
+            current.keep_current.fn(str(settled.root), "tiny", "schedule")
+        attempt = attempts.last(settled, "tiny")
+        assert attempt is not None
+        assert attempt.outcome == outcome
+
+
+def test_fewer_new_exams_than_the_minimum_are_no_cause(
+    settled: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with settled.params.open("a") as settings:
+        settings.write("retrain: {minimum_new_exams: 3}\n")
+    params = load(settled.params)
+    assert isinstance(params.dataset("tiny"), FolderDataset)
+    changed = f"tiny: {SOURCE_CHANGED}"
+    monkeypatch.setattr(current, "held_due", lambda *_: [changed])
+    for new, expected in ((0, [changed]), (2, []), (3, [changed])):
+        found = News(tuple(map(str, range(new))))
+        monkeypatch.setattr(current, "news", lambda *_, found=found: found)
+        assert current._reasons(settled, params, "tiny", lambda _: None) == expected
+
+
+def test_a_stage_that_takes_too_long_is_ended(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "DVC", ("sh", "-c", "sleep 1000 & wait"))
+    with pytest.raises(versioning.TimeLimitError, match=r"train@tiny-das had not .*stage_hours"):
+        versioning.reproduce(workspace, "train@tiny-das", limit=0.3)
+    left = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(workspace.root)]
+    assert left == []

@@ -21,6 +21,11 @@ EIGHT = ("full", "random", "uniform", "nonempty", "dps", "adps", "das_paper", "d
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict:
     """What the modules below say, for the decision alone: up to date in every respect."""
     said = {"version": "1.dir", "source": "unchanged", "stale": [], "published": 1}
+    said |= {"unpushed": [], "uncommitted": False, "unfinished": None, "gate": "an event"}
+    monkeypatch.setattr(versioning, "unpushed", lambda *_: said["unpushed"])
+    monkeypatch.setattr(versioning, "uncommitted", lambda *_: said["uncommitted"])
+    monkeypatch.setattr(module.standing, "unfinished", lambda *_: said["unfinished"])
+    monkeypatch.setattr(module.standing, "gate", lambda *_: said["gate"])
     monkeypatch.setattr(versioning, "version", lambda *_: said["version"])
     monkeypatch.setattr(versioning, "stale", lambda *_: said["stale"])
     monkeypatch.setattr(module, "source_state", lambda *_: said["source"])
@@ -40,13 +45,24 @@ def reasons(workspace: Workspace) -> list[str]:
         ("source", "unseen", "tiny: its source cannot be seen; is a drive not mounted?"),
         ("stale", ["train@tiny-das"], "tiny: out of date: train das"),
         ("published", None, "tiny: its results are not registered"),
+        ("gate", None, "tiny: the gate of version 1 has not come to its end"),
+        ("unfinished", "an event", "tiny: the gate of version 1 has not come to its end"),
+        ("unpushed", ["far"], "tiny: not pushed to far"),
+        ("uncommitted", True, "tiny: not committed"),
     ],
 )
 def test_each_reason_is_said(
     workspace: Workspace, answers: dict, answer: str, value: object, reason: str
 ) -> None:
     answers[answer] = value
+    with workspace.params.open("a") as settings:
+        settings.write("versioning: {commit: true}\n")
     assert reasons(workspace) == [reason]
+
+
+def test_what_is_not_to_be_committed_is_no_reason(workspace: Workspace, answers: dict) -> None:
+    answers["uncommitted"] = True
+    assert reasons(workspace) == []
 
 
 ALL = versioning.stage_names("phantom_volumes", EIGHT)

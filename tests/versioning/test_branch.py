@@ -139,7 +139,9 @@ def test_a_sparse_checkout_is_kept(workspace: Workspace, git: Git) -> None:
 
 
 def test_nothing_moved_is_no_commit(workspace: Workspace, git: Git) -> None:
+    assert versioning.uncommitted(workspace, "tiny")
     versioning.commit_retraining(workspace, "tiny", MESSAGE)
+    assert not versioning.uncommitted(workspace, "tiny")
     before = everything(workspace.root, git)
     assert versioning.commit_retraining(workspace, "tiny", MESSAGE) is None
     assert everything(workspace.root, git) == before

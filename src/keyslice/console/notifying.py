@@ -41,6 +41,6 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> bool:
         for one in done:
             mark, words = ("✗", f"not sent: {one.fault}") if one.fault else ("✓", "sent")
             say(out, Text(f"{mark} {one.target}  {words}"))
-        told = ", ".join(params.notify.occasions) or "nothing, as notify.occasions in params.yaml is empty"
+        told = ", ".join(params.notify.occasions) or "nothing: notify.occasions is empty"
         say(out, Text(f"told of: {told}"))
     return not any(one.fault for one in done)

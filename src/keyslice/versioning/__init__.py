@@ -1,6 +1,11 @@
 """git and DVC: dataset versions, the stage graph, and the commit that holds a run."""
 
-from keyslice.versioning.branch import NotCommitted, commit_retraining, retraining_message
+from keyslice.versioning.branch import (
+    NotCommitted,
+    commit_retraining,
+    retraining_message,
+    uncommitted,
+)
 from keyslice.versioning.dvc import (
     DVCError,
     Outcome,
@@ -47,6 +52,7 @@ __all__ = [
     "stage_hash",
     "stage_names",
     "stale",
+    "uncommitted",
     "unpushed",
     "version",
 ]

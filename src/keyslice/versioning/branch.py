@@ -85,6 +85,21 @@ def commit_retraining(workspace: Workspace, dataset: str, message: str) -> str |
         raise NotCommitted(f"nothing of {dataset} was committed: {error}") from error
 
 
+def uncommitted(workspace: Workspace, dataset: str) -> bool:
+    """Whether `commit_retraining` would find something to commit, were it safe to.
+
+    False where that cannot be told: the branch has no commit, or a file is damaged.
+    """
+    try:
+        head = git.revision(workspace.root, "HEAD")
+        if head is None:
+            return False
+        old, new = _entries(workspace, dataset, head)
+    except (UserError, RunError, OSError):
+        return False
+    return any(entry != old[path] for path, entry in new.items())
+
+
 class _Moved(RunError):  # noqa: N818
     """The branch is not where the commit was built, or cannot be moved right now."""
 

@@ -138,7 +138,7 @@ def run(
             with family.lock:
                 family.running.discard(process)
     if late.is_set():
-        raise TimeLimitError(f"had not ended after {limit:,.0f} s, and was ended")
+        raise TimeLimitError(f"had not ended after {limit / 3600:g} h, and was ended")
     return Finished(process.returncode, tuple(tail))
 
 
