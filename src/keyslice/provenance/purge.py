@@ -5,9 +5,10 @@ Each step may be done twice: a withdrawal that was killed takes it again.
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
-from keyslice import files
+from keyslice import files, initial, versioning
 from keyslice.config import Workspace
 from keyslice.exams import fingerprint
 from keyslice.exams.barred import Barred
@@ -26,6 +27,20 @@ def kept_manifests(workspace: Workspace, name: str, ban: Barred) -> list[Erased]
         with files.beside(path) as part:
             part.write_bytes(content)
     return entries
+
+
+def initial_networks(workspace: Workspace, name: str, models: Collection[int]) -> None:
+    """Have no training start from a version that learned from them.
+
+    What did start from one is trained anew by the next retraining.
+    """
+    known = initial.read(workspace, name)
+    left = {
+        variant: None if ancestor is not None and ancestor.version in models else ancestor
+        for variant, ancestor in known.items()
+    }
+    if left != known:
+        versioning.lay(workspace, name, left, {})
 
 
 def derived(workspace: Workspace, name: str, ban: Barred) -> None:
