@@ -1,4 +1,4 @@
-"""A second retraining that starts from the champion, as a user sees it: whole, with real networks."""
+"""A retraining that starts from the champion, as a user sees it: whole, with real networks."""
 
 import json
 import os
