@@ -76,13 +76,20 @@ def test_the_champions_network_is_laid_down_for_what_is_due_and_asks_for_it(
     held = {line for line in listed.lines if line.startswith("data/initial")}
     assert held == {"data/initial/tiny.json", "data/initial/tiny.dvc"}
 
+    network.chmod(0o644)  # else it is DVC's own
+    network.unlink()
+    network.write_text("altered")
+    starting.lay_down(workspace, reigning, "tiny", STALE)
+    assert files.sha256(network) == one.weights
     before = workspace.initial("tiny").read_bytes()
     assert starting.lay_down(workspace, reigning, "tiny", ["compare@tiny"]) == {}
     everything = starting.lay_down(workspace, reigning, "tiny", ["prepare@tiny"])
     assert everything["full"] == "from scratch: its sampler: full; of tiny/1: das"
     assert workspace.initial("tiny").read_bytes() == before
 
-    purge.initial_networks(workspace, "tiny", [1])  # as a withdrawal does
+    purge.initial_networks(workspace, "tiny", [2])  # as a withdrawal does
+    assert _entries(workspace)["das"] == "tiny/1"
+    purge.initial_networks(workspace, "tiny", [1])
     assert set(_entries(workspace).values()) == {"scratch"}
     assert not workspace.networks("tiny").exists()
     assert not workspace.networks_pointer("tiny").exists()

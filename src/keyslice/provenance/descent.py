@@ -5,10 +5,9 @@ What a version learned from, those that started from it have learned from, too.
 
 from collections.abc import Iterable, Mapping
 
+from keyslice import initial
 from keyslice.provenance import events, standing
 from keyslice.provenance.ledger import Event
-
-SCRATCH = "scratch"
 
 
 def parent(registered: Event) -> int | None:
@@ -17,8 +16,8 @@ def parent(registered: Event) -> int | None:
     The payload says `started_from`: `scratch`, or a version as `liver/3`. Versions from before
     there was a choice have no such entry.
     """
-    told = registered.payload.get("started_from") or SCRATCH
-    return None if told == SCRATCH else int(told.rpartition("/")[2])
+    told = registered.payload.get("started_from") or initial.SCRATCH
+    return None if told == initial.SCRATCH else int(told.rpartition("/")[2])
 
 
 def lines(found: Iterable[Event], model: str) -> dict[int, list[int]]:

@@ -32,15 +32,20 @@ def kept_manifests(workspace: Workspace, name: str, ban: Barred) -> list[Erased]
 def initial_networks(workspace: Workspace, name: str, models: Collection[int]) -> None:
     """Have no training start from a version that learned from them.
 
-    What did start from one is trained anew by the next retraining.
+    What did start from one is trained anew by the next retraining; so is what started from a
+    network that is not here to be kept.
     """
     known = initial.read(workspace, name)
+    if not any(one is not None and one.version in models for one in known.values()):
+        return
     left = {
-        variant: None if ancestor is not None and ancestor.version in models else ancestor
+        variant: ancestor
         for variant, ancestor in known.items()
+        if ancestor is not None
+        and ancestor.version not in models
+        and initial.network(workspace, name, ancestor.weights).is_file()
     }
-    if left != known:
-        versioning.lay(workspace, name, left, {})
+    versioning.lay(workspace, name, dict.fromkeys(known) | left, {})
 
 
 def derived(workspace: Workspace, name: str, ban: Barred) -> None:

@@ -20,7 +20,7 @@ RUN_FILES = (
     "requirements.lock",
     "data/datasets.yaml",
     "data/exams/*.dvc",
-    "data/initial/*.json",
+    "data/initial/[!.]*.json",
     "data/initial/*.dvc",
 )
 RUN_FOLDERS = ("src", "flows")
