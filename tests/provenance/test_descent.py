@@ -24,7 +24,7 @@ from keyslice.provenance import (
     withdrawn,
 )
 from keyslice.provenance.evidence import Item
-from keyslice.registry import marks
+from keyslice.registry import gate, marks
 from keyslice.versioning.objects import Store
 from tests.provenance.story import Story, digits, row, sha256
 
@@ -84,6 +84,12 @@ def test_who_withdrew_from_an_ancestor_withdrew_from_those_that_started_from_it(
     assert "2 of its dataset version's exams" in marks.of(known, "scans", 1)[marks.WITHDRAWN]
     assert "version 1, which it started" in marks.of(known, "scans", 3)[marks.WITHDRAWN]
     assert marks.of(known, "scans", 4) == {}
+
+
+def test_the_gate_looks_for_leakage_in_the_whole_line(workspace: Workspace, story: Story) -> None:
+    found = ledger.read(workspace)
+    versions = [standing.registered(found, "scans", number) for number in (3, 1, 4)]
+    assert [event.payload["version"] for event in gate._learned(found, versions)] == [3, 2, 1, 4]
 
 
 def test_prov_says_that_it_was_derived_from_it(workspace: Workspace, story: Story) -> None:
