@@ -11,7 +11,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows import announcing, notify, tasks
-from keyslice import versioning
+from keyslice import initial, versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import RunError
 from keyslice.registry import publish, timings
@@ -93,6 +93,8 @@ def _chain(root: str, dataset: str) -> Retrained:
     tasks.reproduce(root, f"prepare@{dataset}")
     stale = versioning.stale(workspace, [dataset])
     variants = to_train(stale, dataset, params.variants)
+    if initial.concerns(workspace, params, dataset):
+        tasks.lay_down(root, dataset, stale)
     parent = tasks.begin(root, dataset, current=not stale)
     finished = [variant for variant in params.variants if variant not in variants]
     with publish.abandoned_on_error(lambda: tasks.abandon(root, dataset, parent, finished)):

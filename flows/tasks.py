@@ -164,6 +164,17 @@ def far(line: str) -> str:
     return other[1] if other else ""
 
 
+@task(task_run_name="lay down what {dataset} starts from", **_RETRIES)
+def lay_down(root: str, dataset: str, stale: list[str]) -> None:
+    """Where `train.start` asks for it, the champion's network for the trainings that are due."""
+    from keyslice.registry import starting
+
+    with step(f"start of {dataset}") as shown:
+        words = starting.lay_down(*opened(root), dataset, stale)
+        shown.outcome = "laid down" if words else "nothing to train"
+        shown.detail = "; ".join(f"{variant} {one}" for variant, one in words.items())
+
+
 @task(task_run_name="begin {dataset}", **_RETRIES)
 def begin(root: str, dataset: str, *, current: bool) -> str:
     """The retraining's run; where results are `current`, the one that they may have already.

@@ -260,7 +260,8 @@ def plan(dataset: str, as_json: bool) -> None:
     """Fix in the ledger what candidates will be judged by.
 
     `retrain` does so before it trains. Before `dvc repro`, do it here: a version passes the gate by
-    the plan alone that was fixed before it was trained.
+    the plan alone that was fixed before it was trained. Where `train.start` is champion, its
+    network is laid down for the trainings that are due.
     """
     from keyslice.console import promotion
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from keyslice.audit.content import FORMAT, content
+from keyslice.audit.figures import figures
+from keyslice.audit.page import render
 from keyslice.audit.subject import Subject, subject
 from keyslice.config import Workspace
 from keyslice.errors import UserError
@@ -62,6 +64,25 @@ def test_counts_and_origin_are_the_manifests(workspace: Workspace, audited: Audi
     assert data["years"] == {"first": "2024", "last": "2024", "known": 30}
     assert data["quarantine"] == {"unreadable": 1}
     assert data["groups"]["label_source"][0]["name"] == "column finding"
+
+
+def test_the_versions_that_it_started_from_are_told_with_who_has_withdrawn_from_them(
+    workspace: Workspace, audited: Audited
+) -> None:
+    assert content(audited(workspace), None)["training"]["line"] == []
+    registered = audited(workspace).registered.payload
+    told = {**registered, "version": 2, "started_from": "scans/1", "dataset_version": "new.dir"}
+    ledger.append(workspace, events.MODEL_REGISTERED, "scans/2", told)
+    gone = {"withdrawal": "w", "dataset": "scans", "erased": [], "models": [1, 2], "exams": 3}
+    gone |= {"versions": {registered["dataset_version"]: 3}, "reason": "asked for it"}
+    ledger.append(workspace, events.WITHDRAWAL_BEGUN, "scans", gone)
+    one = subject(workspace, "scans", 2)
+    found = content(one, None)["training"]
+    assert found["initial"] == "scans/1"
+    assert [(line["version"], line["withdrawn_exams"]) for line in found["line"]] == [(1, 3)]
+    told = content(one, None)
+    page = render(told, figures(one, told))
+    assert "It started from version 1, of whose data 3 exams have been withdrawn" in page
 
 
 def test_once_the_workspace_has_moved_on_the_ledgers_figures_are_left(

@@ -29,7 +29,7 @@ def opened(tmp_path) -> Callable[[dict], tuple[Workspace, Params]]:
             yaml.safe_dump(PARAMS | {"variants": variants}, sort_keys=False)
         )
         for name in variants:
-            text = json.dumps({"weights": {"source": "none"}})
+            text = json.dumps({"weights": {"source": "none"}, "device": "cpu"})
             files.write_text(workspace.models("a", name) / "settings.json", text)
         return workspace, load(workspace.params)
 

@@ -188,6 +188,32 @@ def test_a_failure_is_told_also_where_mlflow_cannot_be(
     assert "MLflow is down" in caplog.text
 
 
+@pytest.mark.parametrize("start", ["scratch", "champion"])
+def test_what_trainings_start_from_is_laid_down_before_a_run_begins_where_it_is_asked_for(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    settings = workspace.params.read_text().replace("train:\n", f"train:\n  start: {start}\n", 1)
+    workspace.params.write_text(settings)
+    done: list[Any] = []
+
+    def ends(*_: object, **__: object) -> None:
+        raise UserError("far enough")
+
+    for name, answer in {
+        "ingest": lambda *_: tasks.Taken("1.dir", ""),
+        "check": lambda *_: None,
+        "reproduce": lambda _, stage: done.append(stage),
+        "lay_down": lambda *given: done.append(given[1:]),
+        "begin": ends,
+    }.items():
+        monkeypatch.setattr(tasks, name, answer)
+    monkeypatch.setattr(versioning, "stale", lambda *_: ["train@tiny-das"])
+    with pytest.raises(RetrainFailed, match="far enough"):
+        retrain.fn(str(workspace.root), ["tiny"])
+    laid = [("tiny", ["train@tiny-das"])] if start == "champion" else []
+    assert done == ["prepare@tiny", *laid]
+
+
 @given(st.sets(st.sampled_from(versioning.stage_names("a", ("full", "uniform", "das")))))
 def test_a_variant_is_trained_if_one_of_its_stages_is_stale(stale: set[str]) -> None:
     names = ("full", "uniform", "das")

@@ -89,7 +89,7 @@ def test_what_nobody_touched_is_sound_throughout(
 ) -> None:
     found = verify(*audited, MODEL, 1, cache)
     assert {item.state for item in found} == {"sound"}, [i for i in found if i.state != "sound"]
-    parts = {"ledger", "registry", "package", "code", "data", "results", "workspace"}
+    parts = {"ledger", "registry", "package", "code", "data", "start", "results", "workspace"}
     assert {item.part for item in found} == parts
 
 

@@ -11,6 +11,7 @@ import pytest
 from keyslice.config import Params, Workspace
 from keyslice.errors import UserError
 from keyslice.evaluation import palette, predictions
+from keyslice.initial import Ancestor
 from keyslice.stages.compare import compare
 
 SEEDS = (0, 1)
@@ -124,6 +125,19 @@ def test_tables_report_figures_and_candidate_are_written(finished):
         "figures/positions.svg",
         "figures/exam_maps.svg",
     }
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_that_variants_started_from_other_weights_is_told(workspace, finished):
+    assert b"samplers alone" not in finished["comparison.md"] + finished["report.html"]
+    file = workspace.models("toy", "das") / "settings.json"
+    champion = Ancestor("toy", 3, "1.dir", "p", "w", ("no",), "das", "x", "hub:x.in1k", "0")
+    about = json.loads(file.read_text()) | {"initial": champion.dumped()}
+    file.write_text(json.dumps(about))
+    folder = run(workspace)
+    for name in ("comparison.md", "report.html"):
+        told = (folder / name).read_text()
+        assert "started from other weights (hub:x.in1k: full, uniform; toy/3: das)" in told
 
 
 def test_the_candidate_is_the_best_of_the_learned(finished):

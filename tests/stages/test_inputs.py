@@ -1,7 +1,7 @@
 import pytest
 
 from keyslice.errors import UserError
-from keyslice.stages.inputs import held_still
+from keyslice.stages.inputs import held_still, unchanged
 
 
 def test_inputs_that_hold_still_pass(tmp_path):
@@ -21,6 +21,17 @@ def test_an_input_that_moved_ends_the_stage(tmp_path, change):
         held_still(file),
     ):
         file.unlink() if change == "removed" else file.write_text("[]")
+
+
+def test_a_part_of_a_file_that_changed_ends_the_stage_and_other_parts_may():
+    said = {"das": 1, "full": 1}
+    with unchanged(lambda: said["das"], "initial.json: das"):
+        said["full"] = 2
+    with (
+        pytest.raises(UserError, match=r"initial\.json: das: changed .* run it again"),
+        unchanged(lambda: said["das"], "initial.json: das"),
+    ):
+        said["das"] = 2
 
 
 def test_a_failure_of_the_stage_itself_is_what_is_told(tmp_path):

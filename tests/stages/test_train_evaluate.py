@@ -2,15 +2,19 @@
 
 import csv
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import keyslice
+from keyslice import files, initial
 from keyslice.config import (
     SAMPLER_SETTINGS,
     Backbone,
@@ -30,12 +34,14 @@ from keyslice.exams.exam import exam_id
 from keyslice.exams.ingestion import ingest
 from keyslice.exams.opening import open_exam
 from keyslice.exams.source import Reading
+from keyslice.initial import Ancestor
+from keyslice.models import build
 from keyslice.models.backbone import WeightsOrigin
 from keyslice.models.predictor import Predictor
 from keyslice.stages.evaluate import evaluate, trained
 from keyslice.stages.preflight import preflight
 from keyslice.stages.prepare import prepare
-from keyslice.stages.train import inputs_hash, train
+from keyslice.stages.train import begin, inputs_hash, train
 
 CLASSES = ("clear", "mixed", "solid")
 LENGTHS = (1, 2, 5, 9)
@@ -57,6 +63,9 @@ PARAMS = Params(
     train=Train(seeds=(0, 3), epochs=1, batch_size=8, device="cpu"),
 )
 
+CHAMPION = Ancestor(
+    "ward", 4, "1.dir", "p" * 64, "", CLASSES, "das", "test_resnet", "none", None
+)  # fmt: skip
 ATTO = Backbone(name="convnext_atto", weights="none")
 
 
@@ -167,6 +176,76 @@ def test_a_checkpoint_of_other_code_is_another_trainings(workspace, tmp_path, mo
     with (source / file).open("a") as code:
         code.write("# changed\n")
     assert inputs_hash(*inputs) != before
+
+
+@pytest.fixture
+def champion(workspace, tmp_path):
+    """A workspace where `das` is to start from a network; and that network."""
+    copy = Workspace(Path(shutil.copytree(workspace.root, tmp_path / "copy")))
+    file = tmp_path / "model.safetensors"
+    build.save(build.fresh(PARAMS.stage("ward", "das"), seed=9), file)
+    one = replace(CHAMPION, weights=files.sha256(file))
+    initial.write(copy, "ward", {"das": one, "full": one, "uniform": None})
+    copy.networks("ward").mkdir()
+    return copy, Path(shutil.copy(file, initial.network(copy, "ward", one.weights)))
+
+
+def _from_champion(**changes):
+    rates = {"learning_rate": 1e-30, "sampler_learning_rate": 1e-30}
+    own = PARAMS.train.model_copy(update={"start": "champion", **rates})
+    return PARAMS.model_copy(update={"train": own, **changes})
+
+
+def test_every_seed_starts_from_all_of_the_champions_network(champion, capsys):
+    """With steps too small to change a value, it ends with what it started from."""
+    workspace, network = champion
+    train(workspace, _from_champion(), "ward", "das")
+    assert "ward · das · weights of ward/4, device cpu" in capsys.readouterr().out
+    folder = workspace.models("ward", "das")
+    told = json.loads((folder / "settings.json").read_text())
+    assert initial.entry(told["initial"]) == replace(CHAMPION, weights=files.sha256(network))
+    before = load_file(network)
+    for seed in (0, 3):
+        after = load_file(folder / f"seed-{seed}" / "model.safetensors")
+        learned = [name for name in before if "running" not in name and "tracked" not in name]
+        assert len(learned) > 10
+        for name in learned:
+            torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "said"),
+    [
+        ("full", {}, r"from scratch \(its sampler: full; of ward/4: das\)"),
+        ("uniform", {}, r"from scratch \(no champion that it could start from was laid down"),
+        (
+            "das",
+            {"model": Model(attention_width=9, hidden_width=8)},
+            r"from scratch .* of \d+ tens",
+        ),
+        ("das", {"train": PARAMS.train}, "^weights none$"),
+    ],
+)
+def test_what_does_not_fit_starts_from_scratch_as_a_whole_and_says_why(
+    champion, variant, changes, said
+):
+    workspace, _ = champion
+    start = begin(workspace, _from_champion(**changes).stage("ward", variant))
+    assert (start.ancestor, start.file) == (None, None)
+    assert re.search(said, start.words)
+
+
+def test_a_network_that_is_not_the_one_named_is_refused(champion):
+    workspace, network = champion
+    network.write_bytes(network.read_bytes()[:-1] + b"0")
+    with pytest.raises(UserError, match="network of ward/4 is not here, or altered"):
+        begin(workspace, _from_champion().stage("ward", "das"))
+
+
+def test_a_checkpoint_of_another_start_is_another_trainings(workspace):
+    inputs = PARAMS.stage("ward", "das"), workspace.prepared("ward"), WeightsOrigin("none", None)
+    known = {inputs_hash(*inputs, replace(CHAMPION, weights=one)) for one in "ab"}
+    assert len(known | {inputs_hash(*inputs)}) == 3
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from keyslice.training.module import FitModule
 OUTPUTS = ("model.safetensors", "history.csv", "summary.json")
 
 
-def _fit(store, settings, folder, seed=0):
+def _fit(store, settings, folder, seed=0, fresh=build.fresh):
     splits = [Exams(store, split, settings.classes) for split in ("train", "validation")]
-    fit.fit_seed(settings, *splits, seed, folder)
+    fit.fit_seed(settings, *splits, seed, folder, fresh=fresh)
     return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
@@ -80,6 +80,24 @@ def test_a_killed_training_gives_the_same_files(
         with pytest.raises(Killed):
             _fit(store, settings, tmp_path / "killed")
     assert _fit(store, settings, tmp_path / "killed") == expected
+
+
+def test_one_that_began_with_another_network_and_was_killed_gives_the_same_files(
+    store, stage_settings, tmp_path, kill_after
+):
+    settings = stage_settings("das", epochs=2, learning_rate=1e-3)
+    _fit(store, stage_settings("das", epochs=1, learning_rate=1e-3), tmp_path / "before", seed=7)
+
+    def continued(settings, seed):
+        return build.continued(settings, tmp_path / "before" / "model.safetensors")
+
+    expected = _fit(store, settings, tmp_path / "undisturbed", fresh=continued)
+    kill_after(1)
+    with pytest.raises(Killed):
+        _fit(store, settings, tmp_path / "killed", fresh=continued)
+    assert _fit(store, settings, tmp_path / "killed", fresh=continued) == expected
+    other = _fit(store, settings, tmp_path / "fresh")
+    assert other["model.safetensors"] != expected["model.safetensors"]
 
 
 @pytest.mark.skipif("KEYSLICE_CHAOS" not in os.environ, reason="long: make chaos")

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from keyslice import versioning
+from keyslice import initial, versioning
 from keyslice.config import Workspace
+from keyslice.initial import Ancestor
 from keyslice.versioning import branch, index, lock
 
 Git = Callable[..., str]
@@ -74,6 +75,27 @@ def test_a_retraining_is_one_commit_of_its_own_files(workspace: Workspace, git: 
         "beef",
     ]
     assert git("log", "-1", "-g", "--format=%gs", "HEAD") == git("log", "-1", "--format=%s")
+
+
+def test_what_trainings_start_from_is_committed_and_goes_when_they_start_from_scratch(
+    workspace: Workspace, git: Git
+) -> None:
+    champion = Ancestor("tiny", 1, "1.dir", "p", "w", ("no",), "das", "x", "none", None)
+    said, pointer = workspace.initial("tiny"), workspace.networks_pointer("tiny")
+    initial.write(workspace, "tiny", {"das": champion})
+    pointer.write_text(workspace.pointer("tiny").read_text())
+    initial.write(workspace, "ward", {"das": None})
+    sha = versioning.commit_retraining(workspace, "tiny", MESSAGE)
+    both = {f"data/initial/{path.name}" for path in (said, pointer)}
+    assert files_of(git, str(sha)) == OURS | both
+    initial.write(workspace, "tiny", {"das": None})
+    pointer.unlink()
+    sha = versioning.commit_retraining(workspace, "tiny", MESSAGE)
+    assert files_of(git, str(sha)) == both
+    assert git("ls-tree", "--name-only", "HEAD", "data/initial/").split() == [
+        "data/initial/tiny.json"
+    ]
+    assert "tiny" not in git("status", "--porcelain")
 
 
 def test_of_files_that_all_datasets_share_the_commit_holds_this_ones_part(

@@ -96,4 +96,5 @@ def test_the_list_names_no_dataset_whose_pointer_is_in_no_commit(
 
 def test_the_paths_are_below_the_workspaces_root() -> None:
     found = moved.paths(Workspace(Path("/somewhere")), "a")
-    assert found == ("data/exams/a.dvc", "data/datasets.yaml", "dvc.lock")
+    assert found[:3] == ("data/exams/a.dvc", "data/datasets.yaml", "dvc.lock")
+    assert found[3:] == ("data/initial/a.json", "data/initial/a.dvc")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from keyslice.audit.subject import Subject
 from keyslice.evaluation import runs
+from keyslice.provenance import descent, standing, withdrawn
 from keyslice.registry.client import connect, exists
 
 SHOWN = ("prepare", "backbone", "model", "train", "evaluate")
@@ -16,7 +17,7 @@ CURVES = ("train_loss", "validation_loss", "validation_auc")
 
 
 def training(one: Subject) -> dict[str, Any]:
-    """Of the version, for JSON.
+    """Of the version, for JSON; `initial` is None of one from before there was a choice.
 
     Curves and warnings come from data/models while that is this version's. Once a later retraining
     has taken its place, the curves of the version's own seed are asked of MLflow, which has no
@@ -33,10 +34,34 @@ def training(one: Subject) -> dict[str, Any]:
         "seed": one.told["seed"],
         "seeds": list(one.settings.train.seeds),
         "started_from": package["training"]["started_from"] if package else None,
+        "initial": one.told.get("started_from"),
+        "line": _line(one),
         "curves": curves,
         "curves_from": source,
         "warnings": warnings,
     }
+
+
+def _line(one: Subject) -> list[dict[str, Any]]:
+    """The version whose network the training started from, the one that this had started from, …
+
+    It has learned from what they learned from.
+    """
+    numbers = descent.ancestors(one.events, one.model, one.version)
+    told = [standing.registered(one.events, one.model, number) for number in numbers]
+    return [
+        {
+            "version": event.payload["version"],
+            "event": event.number,
+            "dataset_version": event.payload["dataset_version"],
+            "weights": event.payload["weights"],
+            "withdrawn_exams": withdrawn.exams_withdrawn(
+                one.events, one.model, event.payload["dataset_version"]
+            ),
+        }
+        for event in told
+        if event is not None
+    ]
 
 
 Curves = dict[str, dict[str, Any]]

@@ -55,6 +55,8 @@ class Model(Settings):
 class Train(Settings):
     """How one variant is fitted, once per seed."""
 
+    start: Literal["scratch", "champion"] = "scratch"
+    """`champion`: from the network of the model in use, where it fits; see `keyslice.initial`."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     epochs: Positive = 60
     """At most this many; early stopping usually ends sooner."""

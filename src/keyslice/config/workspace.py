@@ -65,6 +65,18 @@ class Workspace:
         """DVC's pointer: its md5 is the dataset's version."""
         return self.data / "exams" / f"{dataset}.dvc"
 
+    def initial(self, dataset: str) -> Path:
+        """Says what each variant's next training starts from; git holds it."""
+        return self.data / "initial" / f"{dataset}.json"
+
+    def networks(self, dataset: str) -> Path:
+        """Holds the networks that it names; there is no such folder where it names none."""
+        return self.data / "initial" / dataset
+
+    def networks_pointer(self, dataset: str) -> Path:
+        """DVC's, of `networks`."""
+        return self.data / "initial" / f"{dataset}.dvc"
+
     def manifests(self, dataset: str) -> Path:
         """Holds the manifest of every version recorded here, also of those whose exams are gone."""
         return self.state / "manifests" / dataset

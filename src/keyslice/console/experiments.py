@@ -10,6 +10,7 @@ from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.console import retraining
 from keyslice.console.output import out
+from keyslice.evaluation import runs
 from keyslice.evaluation.presentation import brief, markdown
 
 
@@ -95,8 +96,7 @@ def _setup(workspace: Workspace, params: Params, dataset: str) -> str:
     shared: dict[str, list[str]] = {}
     for variant in params.variants:
         stage = params.stage(dataset, variant)
-        file = workspace.models(dataset, variant) / "settings.json"
-        weights = json.loads(file.read_text(encoding="utf-8"))["weights"]["source"]
+        weights = runs.start(workspace.models(dataset, variant)).weights
         size, seeds = stage.prepare.image_size, ", ".join(map(str, stage.train.seeds))
         words = f"{stage.backbone.name}, weights `{weights}` · {size} × {size} pixels"
         words += f" · seeds {seeds}"

@@ -54,6 +54,7 @@ def model(told: ModelLineage, list_exams: bool) -> None:
     page.line("data", *_source(told.source), *_splits(told.splits))
     page.line("withdrawn", *map(_withdrawal, told.withdrawals))
     page.line("variant", f"{facts['variant']}, seed {facts['seed']}")
+    page.line("started from", *_started(told))
     page.line("classes", ", ".join(facts["classes"]))
     for section, some in facts["settings"].items():
         if isinstance(some, dict) and some:
@@ -83,7 +84,7 @@ def dataset(told: DatasetLineage, list_exams: bool) -> None:
     page.line("exams", *_splits(told.splits))
     page.line("withdrawn", *map(_withdrawal, told.withdrawals))
     page.end()
-    _models(told.models)
+    _models(told.models, told.inherited)
     if list_exams:
         _exams(told.rows)
 
@@ -147,6 +148,20 @@ def spans(numbers: Iterable[int]) -> str:
     return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
 
 
+def _started(told: ModelLineage) -> list[str]:
+    """Nothing of versions from before there was a choice."""
+    lines = []
+    if told.started_from:
+        first, *others = told.started_from
+        line = "".join(f", which started from version {one}" for one in others)
+        lines.append(f"version {first}{line}")
+    elif "started_from" in told.registered.payload:
+        lines.append("scratch")
+    if told.descendants:
+        lines.append(f"it was started from by version {spans(told.descendants)}")
+    return lines
+
+
 def _trace(kind: str, trace: Trace) -> None:
     page = Page(f"{kind} {trace.id} in dataset {trace.dataset}")
     rows = [row for held in trace.held for row in held.rows]
@@ -167,7 +182,7 @@ def _trace(kind: str, trace: Trace) -> None:
         page.line("withdrawn", *_withdrawn(kind, trace))
     page.end()
     if rows or trace.models:
-        _models(trace.models)
+        _models(trace.models, trace.inherited)
 
 
 def _withdrawn(kind: str, trace: Trace) -> list[str]:
@@ -189,13 +204,16 @@ def _withdrawn(kind: str, trace: Trace) -> list[str]:
     return told
 
 
-def _models(made: Sequence[Made]) -> None:
+def _models(made: Sequence[Made], inherited: Sequence[Made] = ()) -> None:
     out.print()
     if not made:
         say(out, "No model was made from it.")
         return
     say(out, Text(f"model versions made from it: {spans(one.version for one in made)}"))
-    reigned = [(one, reign) for one in made for reign in one.reigns]
+    if inherited:
+        others = spans(one.version for one in inherited)
+        say(out, Text(f"model versions that started from one of these: {others}"))
+    reigned = [(one, reign) for one in (*made, *inherited) for reign in one.reigns]
     if not reigned:
         say(out, "None of them was ever champion.")
         return

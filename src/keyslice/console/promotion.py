@@ -6,28 +6,45 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from keyslice import initial, versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, print_json, say
 from keyslice.errors import UserError
 from keyslice.provenance import ledger, naming, standing
 from keyslice.provenance.ledger import Event
+from keyslice.stages.running import only_retraining
 
 TIME = "%Y-%m-%d %H:%M"
 _STYLES = {"holds": "green", "fails": "red", "cannot tell": "yellow"}
 
 
 def plan(workspace: Workspace, params: Params, dataset: str, *, as_json: bool) -> None:
-    """Fix in the ledger what candidates of a dataset will be judged by."""
+    """Fix in the ledger what candidates of a dataset will be judged by; lay down their start."""
     from keyslice.registry import chronicle
 
     params.dataset(dataset)
+    started = _lay_down(workspace, params, dataset)
     event = chronicle.run_started(workspace, params, dataset, run="")
     if as_json:
-        print_json({"event": event.number, **event.payload})
+        print_json({"event": event.number, **event.payload, "starts": started})
         return
+    for variant, words in started.items():
+        say(out, Text(f"{variant} starts {words}"))
     for key, value in event.payload["plan"].items():
         say(out, Text(f"{key}: {value}"))
     say(out, f"fixed in the ledger as event {event.number}; it counts for what is trained from now")
+
+
+def _lay_down(workspace: Workspace, params: Params, dataset: str) -> dict[str, str]:
+    """What each training that is due starts from, in words; empty where none has a choice."""
+    if versioning.version(workspace, dataset) is None:
+        return {}
+    if not initial.concerns(workspace, params, dataset):
+        return {}
+    from keyslice.registry import starting
+
+    with only_retraining(workspace, [dataset], "keyslice plan"):
+        return starting.lay_down(workspace, params, dataset, versioning.stale(workspace, [dataset]))
 
 
 def gate(

@@ -12,7 +12,7 @@ from keyslice.config import Evaluate
 from keyslice.evaluation import contact_sheet, pages, palette, plots, presentation, published, where
 from keyslice.evaluation.candidate import Candidate
 from keyslice.evaluation.predictions import predicted
-from keyslice.evaluation.runs import Run, Start
+from keyslice.evaluation.runs import Run, Start, unequal
 from keyslice.exams.source import UNKNOWN
 
 FramesOf = Callable[[str], np.ndarray]
@@ -67,6 +67,7 @@ def render(content: Content, figures: Mapping[str, str]) -> str:
         unknown_patients=(first["patient"] == UNKNOWN).any(),
         seeds=sorted({seed for rows in test.values() for seed in rows["seed"].unique()}),
         weights=list(dict.fromkeys(start.weights for start in content.starts.values())),
+        unequal=unequal(content.starts),
         devices=list(dict.fromkeys(start.device for start in content.starts.values())),
         figures={name: _inline(svg) for name, svg in figures.items()},
         details=_details(content, test, looks),

@@ -1,11 +1,13 @@
 """How each seed of a variant was trained, as the train stage left it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from keyslice import initial
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Start:
     """What a variant's trainings started from, and where they ran."""
 
     weights: str
-    """Of the backbone: `none`, `hub:<timm tag>` or a file's name."""
+    """Of the backbone: `none`, `hub:<timm tag>` or a file's name. Or a version, as `liver/3`:
+    then they started from all of its network."""
     device: str
     """`cpu` or `cuda`."""
 
@@ -37,7 +40,21 @@ def start(folder: Path) -> Start:
         FileNotFoundError: the variant has not been trained.
     """
     about = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    return Start(about["weights"]["source"], about["device"])
+    ancestor = initial.entry(about.get("initial", initial.SCRATCH))
+    return Start(ancestor.name if ancestor else about["weights"]["source"], about["device"])
+
+
+def unequal(starts: Mapping[str, Start]) -> str:
+    """A caution where not all variants started from the same weights; else empty."""
+    by: dict[str, list[str]] = {}
+    for variant, one in starts.items():
+        by.setdefault(one.weights, []).append(variant)
+    if len(by) < 2:
+        return ""
+    told = "; ".join(f"{weights}: {', '.join(variants)}" for weights, variants in by.items())
+    return (
+        f"Differences are not of the samplers alone: variants started from other weights ({told})."
+    )
 
 
 def read(folder: Path, seeds: Iterable[int]) -> dict[int, Run]:

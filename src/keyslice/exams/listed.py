@@ -1,8 +1,8 @@
-"""The list of datasets that dvc.yaml's stages run over: those that are here and in params.yaml."""
+"""What dvc.yaml's stages run over: datasets that are here and in params.yaml, and variants."""
 
 import yaml
 
-from keyslice import files
+from keyslice import files, initial
 from keyslice.config import Params, Workspace
 from keyslice.exams.lock import locked
 
@@ -13,6 +13,11 @@ def bring_in_line(workspace: Workspace, params: Params) -> tuple[str, ...]:
     The list follows from what there is: params.yaml names the dataset, and its manifest is here or
     git holds a version of it. So a dataset taken out of params.yaml leaves the list and returns
     with its name, and a list that is lost or damaged is restored.
+
+    Of each, data/initial/DATASET.json gets an entry for every variant that has none.
+
+    Raises:
+        UserError: such a file is damaged.
     """
     with locked(workspace, "datasets", "listing the datasets"):
         names = sorted(
@@ -24,4 +29,6 @@ def bring_in_line(workspace: Workspace, params: Params) -> tuple[str, ...]:
         content = yaml.safe_dump({"ingested": names})
         if not path.is_file() or path.read_bytes() != content.encode():
             files.write_text(path, content)
+        for name in names:
+            initial.bring_in_line(workspace, name, params.variants)
     return tuple(names)

@@ -44,6 +44,51 @@ def fresh(settings: StageSettings, seed: int) -> FrameClassifier:
         return assemble(settings, encoder)
 
 
+def unlike(settings: StageSettings, file: Path, *, weights_file: str = "") -> str:
+    """Why a variant's network cannot take its values from a file; empty: it can.
+
+    It takes all of them or none: each must be there, of the same shape and type, and no other.
+
+    Args:
+        settings: of the variant.
+        file: what `save` wrote.
+        weights_file: see `load`.
+    """
+    own = _empty(settings, weights_file).state_dict()
+    its = load_file(file)
+    other = [
+        name
+        for name in sorted({*own, *its})
+        if name not in own
+        or name not in its
+        or (own[name].shape, own[name].dtype) != (its[name].shape, its[name].dtype)
+    ]
+    if not other:
+        return ""
+    return f"{len(other)} of {len({*own, *its})} tensors are other ones, as {other[0]}"
+
+
+def continued(settings: StageSettings, file: Path, *, weights_file: str = "") -> FrameClassifier:
+    """A network to be trained further; its values are a file's, all of them.
+
+    Args:
+        settings: of the new training.
+        file: what `save` wrote, of a network that is not `unlike` it.
+        weights_file: see `load`.
+    """
+    model = _empty(settings, weights_file)
+    model.load_state_dict(load_file(file))
+    return model
+
+
+def _empty(settings: StageSettings, weights_file: str) -> FrameClassifier:
+    """A network whose values are to be replaced; the global generator is left alone."""
+    with torch.random.fork_rng():
+        size = settings.prepare.image_size
+        encoder = backbones.create(settings.backbone.name, size, weights_file=weights_file)
+        return assemble(settings, encoder)
+
+
 def save(model: FrameClassifier, file: Path) -> None:
     """Write the parameters and buffers, nothing else."""
     save_file({key: value.contiguous().cpu() for key, value in model.state_dict().items()}, file)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from keyslice.config import Params, Workspace
+from keyslice.config import Params, StageSettings, Workspace
 from keyslice.errors import UserError
 from keyslice.provenance.evidence import Item
 from keyslice.provenance.ledger import Event
@@ -64,8 +64,16 @@ def _settings(text: str | None, told: Any) -> Item:
     except (ValidationError, yaml.YAMLError, UserError):
         # A release that knows other settings may have written them: the commit's own hashes stand.
         return Item("code", PARAMS, "unseen", f"written for keyslice {told['keyslice']}")
-    same = _sha256(found.model_dump_json()) == told["parameters"]
+    same = _sha256(found.model_dump_json()) == told["parameters"] or _equal(found, told)
     return Item("code", PARAMS, "sound" if same else "altered", "" if same else "of the run")
+
+
+def _equal(found: StageSettings, told: Any) -> bool:
+    """By their values: this release may write defaults that it has added, and hash others."""
+    try:
+        return found == StageSettings.model_validate(told["settings"])
+    except ValidationError:
+        return False
 
 
 def _held(part: str, what: str, found: str, told: str) -> Item:

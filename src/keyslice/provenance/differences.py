@@ -64,7 +64,7 @@ class Difference:
     data: Data | None
     """None: the manifest of one is not kept."""
     making: tuple[Change, ...]
-    """Variant, seed, keyslice's version, classes."""
+    """Variant, seed, classes, what the training started from, keyslice's version."""
     settings: tuple[Change, ...]
     figures: tuple[Change, ...]
     """Validation AUC and all that were measured; the seed's own."""
@@ -95,7 +95,7 @@ def between(
     return Difference(
         *models,
         data=_data(models[0].rows, models[1].rows) if kept else None,
-        making=_changes(*({key: one[key] for key in _MAKING} for one in (then, now))),
+        making=_changes(*({key: one.get(key) for key in _MAKING} for one in (then, now))),
         settings=_changes(_flat(then["settings"]), _flat(now["settings"])),
         figures=_changes(_figures(then), _figures(now)),
         code=None if missing else _code(root, *commits),
@@ -104,7 +104,7 @@ def between(
     )
 
 
-_MAKING = ("variant", "seed", "classes", "keyslice")
+_MAKING = ("variant", "seed", "classes", "started_from", "keyslice")
 
 
 def words(difference: Difference) -> list[tuple[str, list[str]]]:

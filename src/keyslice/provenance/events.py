@@ -19,7 +19,8 @@ MODEL_REGISTERING = "model.registering"
 MODEL_REGISTERED = "model.registered"
 """model, version, dataset_version, manifest, variant, seed, run, training_run, run_commit,
 parameters, weights, package, artifact, requirements (sha256 each), stages, trained (hashes in
-dvc.lock), settings, classes, validation_auc, figures, identity, keyslice."""
+dvc.lock), settings, classes, validation_auc, figures, identity, started_from (`scratch`, or the
+version whose network the training started from, as liver/3), keyslice."""
 CHALLENGER_MOVED = "challenger.moved"
 """model, version: a version registered before is the candidate again."""
 GATE_EVALUATED = "gate.evaluated"

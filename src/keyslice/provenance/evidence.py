@@ -13,7 +13,7 @@ class Item:
     """One claim of the provenance, and whether the bytes bear it out."""
 
     part: str
-    """ledger, registry, package, code, data, results or workspace."""
+    """ledger, registry, package, code, data, start, results or workspace."""
     what: str
     state: State
     detail: str = ""

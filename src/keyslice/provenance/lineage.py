@@ -3,14 +3,14 @@
 What was made of what, and who decided, is the ledger's; who was in it, the kept manifests'.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from keyslice.config import Workspace
 from keyslice.errors import UserError
 from keyslice.exams import barred
 from keyslice.exams.split import SPLITS
-from keyslice.provenance import events, membership, standing, withdrawn
+from keyslice.provenance import descent, events, membership, standing, withdrawn
 from keyslice.provenance.ledger import Event
 from keyslice.provenance.membership import Column, DatasetVersion, Held, Row, Size
 from keyslice.provenance.standing import Reign
@@ -44,6 +44,10 @@ class ModelLineage:
     reigns: tuple[Reign, ...]
     withdrawals: tuple[Event, ...]
     reproductions: tuple[Event, ...]
+    started_from: tuple[int, ...]
+    """The version whose network its training started from, the one that this had started from, …"""
+    descendants: tuple[int, ...]
+    """Versions that started from it, directly or through others."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class DatasetLineage:
     splits: dict[str, Size] | None
     rows: tuple[Row, ...]
     models: tuple[Made, ...]
+    inherited: tuple[Made, ...]
+    """Made from other versions of it, but started from one of `models`."""
     withdrawals: tuple[Event, ...]
 
 
@@ -83,6 +89,8 @@ class Trace:
     """Versions that could not be: their manifests are not kept."""
     models: tuple[Made, ...]
     """Made from a version that held it."""
+    inherited: tuple[Made, ...]
+    """Made from versions that did not, but started from one of `models`: they learned from it."""
     withdrawn: bool
     withdrawals: tuple[Event, ...]
     """If withdrawn, those that it may have been: the ledger does not say who."""
@@ -117,6 +125,8 @@ def model(workspace: Workspace, found: Sequence[Event], registered: Event) -> Mo
             if wanted in event.payload["versions"]
         ),
         reproductions=_of(own, events.MODEL_REPRODUCED),
+        started_from=tuple(descent.ancestors(found, name, version)),
+        descendants=tuple(descent.descendants(found, name, [version])),
     )
 
 
@@ -135,12 +145,14 @@ def dataset(
         before = version.event.payload["previous"] or None
     rows = membership.rows(workspace, version) if version.kept else []
     made = _made(found, version.dataset)
+    from_it = tuple(one for one in made if one.dataset_version == version.version)
     return DatasetLineage(
         version,
         before,
         _splits(rows) if version.kept else None,
         tuple(rows),
-        tuple(one for one in made if one.dataset_version == version.version),
+        from_it,
+        _inherited(found, version.dataset, made, from_it),
         tuple(
             event
             for event in withdrawn.of_dataset(found, version.dataset)
@@ -232,13 +244,16 @@ def _trace(
 ) -> Trace:
     known = membership.versions(workspace, found, name)
     within = {some.version.version for some in held}
+    made = _made(found, name)
+    models = tuple(version for version in made if version.dataset_version in within)
     return Trace(
         name,
         one,
         tuple(held),
         sum(version.kept for version in known),
         tuple(version for version in known if not version.kept),
-        tuple(made for made in _made(found, name) if made.dataset_version in within),
+        models,
+        _inherited(found, name, made, models),
         barred,
         tuple(withdrawn.of_dataset(found, name)) if barred else (),
     )
@@ -259,6 +274,14 @@ def _made(found: Sequence[Event], name: str) -> tuple[Made, ...]:
         for event in own
         if event.action == events.MODEL_REGISTERED
     )
+
+
+def _inherited(
+    found: Sequence[Event], name: str, made: Iterable[Made], models: Iterable[Made]
+) -> tuple[Made, ...]:
+    """Those of `made` that started from one of `models`, which they are not."""
+    numbers = descent.descendants(found, name, [one.version for one in models])
+    return tuple(one for one in made if one.version in numbers)
 
 
 def _splits(rows: Sequence[Row]) -> dict[str, Size]:

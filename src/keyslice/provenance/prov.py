@@ -19,7 +19,7 @@ from prov.identifier import Namespace, QualifiedName
 from prov.model import ProvDocument
 
 from keyslice.errors import RunError
-from keyslice.provenance import canonical, events
+from keyslice.provenance import canonical, descent, events
 from keyslice.provenance.ledger import Event
 
 FORMATS = ("json", "provn", "jsonld")
@@ -105,9 +105,13 @@ class _Writer:
         source = self._dataset(facts["model"], facts["dataset_version"])
         package = self._name("package", facts["package"])
         made_by = self._run(facts["run"], None) if facts["run"] else self._event(event)
+        ancestor = descent.parent(event)
+        before = None if ancestor is None else self._model(facts["model"], ancestor)
         if self._declare(package, "Package", None, {"sha256": facts["package"]}):
             self.document.wasGeneratedBy(package, made_by)
             self.document.wasDerivedFrom(package, source, made_by)
+            if before is not None:
+                self.document.wasDerivedFrom(package, before, made_by)
         if facts["run_commit"]:
             commit = self._name("commit", facts["run_commit"])
             self._declare(commit, "RunCommit", None, {})
@@ -118,6 +122,9 @@ class _Writer:
         self.document.wasGeneratedBy(version, self._event(event), event.time)
         self.document.wasDerivedFrom(version, package, self._event(event))
         self.document.wasDerivedFrom(version, source)
+        if before is not None:  # its training started from that one's network
+            self.document.used(made_by, before)
+            self.document.wasDerivedFrom(version, before)
         self.document.wasAttributedTo(version, self._person(event.actor))
         self._software(event)
 

@@ -5,9 +5,10 @@ Each step may be done twice: a withdrawal that was killed takes it again.
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
-from keyslice import files
+from keyslice import files, initial, versioning
 from keyslice.config import Workspace
 from keyslice.exams import fingerprint
 from keyslice.exams.barred import Barred
@@ -26,6 +27,25 @@ def kept_manifests(workspace: Workspace, name: str, ban: Barred) -> list[Erased]
         with files.beside(path) as part:
             part.write_bytes(content)
     return entries
+
+
+def initial_networks(workspace: Workspace, name: str, models: Collection[int]) -> None:
+    """Have no training start from a version that learned from them.
+
+    What did start from one is trained anew by the next retraining; so is what started from a
+    network that is not here to be kept.
+    """
+    known = initial.read(workspace, name)
+    if not any(one is not None and one.version in models for one in known.values()):
+        return
+    left = {
+        variant: ancestor
+        for variant, ancestor in known.items()
+        if ancestor is not None
+        and ancestor.version not in models
+        and initial.network(workspace, name, ancestor.weights).is_file()
+    }
+    versioning.lay(workspace, name, dict.fromkeys(known) | left, {})
 
 
 def derived(workspace: Workspace, name: str, ban: Barred) -> None:

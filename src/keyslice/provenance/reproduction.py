@@ -158,7 +158,9 @@ def _rebuild(
         others = {}
     variables = _code_first(place, python)
     exams = place.pointer(told["model"]).relative_to(place.root).as_posix()
-    _dvc(place, say, variables, "checkout", exams)
+    networks = place.networks_pointer(told["model"])
+    started_from = [networks.relative_to(place.root).as_posix()] if networks.is_file() else []
+    _dvc(place, say, variables, "checkout", exams, *started_from)
     stages = lock.stages_of(told["model"], told["variant"])
     output = place.models(told["model"], told["variant"])
     if output.exists() or (place.state / "checkpoints").exists():

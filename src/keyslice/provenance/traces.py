@@ -12,7 +12,7 @@ from keyslice.config import Workspace
 from keyslice.errors import UserError
 from keyslice.exams import barred
 from keyslice.exams.barred import Barred
-from keyslice.provenance import erasure, events, ledger, standing
+from keyslice.provenance import descent, erasure, events, ledger, standing
 from keyslice.provenance.erasure import Item, Stretch
 from keyslice.provenance.withdrawn import Erased
 from keyslice.versioning import lock, objects
@@ -32,7 +32,8 @@ class Part:
         exams: ids of all that it ever held of theirs.
         versions: how many of them each version holds.
         present: whether the version of now holds any.
-        models: versions of its model that learned from one of those versions.
+        models: versions of its model that learned from one of those versions, or started from one
+            that did.
         champion: the one of them that is the champion now; None: it is none of them.
     """
 
@@ -316,13 +317,17 @@ def unique(entries: Iterable[Erased]) -> tuple[Erased, ...]:
 def _models(
     known: Sequence[ledger.Event], name: str, held: Iterable[str]
 ) -> tuple[tuple[int, ...], int | None]:
-    """Versions of the model that learned from these versions, and the champion if it is of them."""
-    learned = {
+    """Versions of the model that learned from these versions, and the champion if it is of them.
+
+    Also those that started from one that did.
+    """
+    made = {
         int(event.payload["version"])
         for event in known
         if event.action == events.MODEL_REGISTERED
         and event.payload["model"] == name
         and event.payload["dataset_version"] in set(held)
     }
+    learned = made | {*descent.descendants(known, name, made)}
     champion = standing.champion(known, name)
     return tuple(sorted(learned)), champion if champion in learned else None

@@ -233,6 +233,7 @@ def _carry_out(workspace: Workspace, found: Plan, stores: Sequence[Store]) -> Do
         store.flush()
     for part in found.parts:
         erased += purge.kept_manifests(workspace, part.dataset, found.ban)
+        purge.initial_networks(workspace, part.dataset, part.models)
         if part.exams:
             purge.derived(workspace, part.dataset, found.ban)
     if found.exams:

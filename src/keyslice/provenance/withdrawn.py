@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keyslice.config import Workspace
 from keyslice.exams import barred
-from keyslice.provenance import events
+from keyslice.provenance import descent, events
 from keyslice.provenance.ledger import Event
 
 Erased = dict[str, str]
@@ -67,8 +67,32 @@ def exams_withdrawn(known: Iterable[Event], dataset: str, version: str) -> int:
 def models_affected(known: Sequence[Event]) -> dict[tuple[str, int], int]:
     """(Model, version) of every one that learned from a version that was withdrawn from.
 
-    The values say how many exams of its dataset version were erased.
+    The values say how many exams of its dataset version were erased; where it started from another
+    version and its own exams are all there, how many of that one's (see `through`).
     """
+    own = _own(known)
+    return {
+        (model, version): own[model, one]
+        for model in {name for name, _ in own}
+        for version, line in descent.lines(known, model).items()
+        for one in [next((one for one in (version, *line) if (model, one) in own), None)]
+        if one is not None
+    }
+
+
+def through(known: Sequence[Event], model: str, version: int) -> int | None:
+    """The version that one started from, directly or through others, and by which alone it learned
+    from who has withdrawn; None: it learned from them itself, or not at all.
+    """
+    own = _own(known)
+    if (model, version) in own:
+        return None
+    line = descent.ancestors(known, model, version)
+    return next((one for one in line if (model, one) in own), None)
+
+
+def _own(known: Sequence[Event]) -> dict[tuple[str, int], int]:
+    """How many exams of a version's own dataset version were erased; those of none left out."""
     found = {}
     for event in known:
         if event.action == events.MODEL_REGISTERED:

@@ -97,12 +97,14 @@ def move(
     with ledger.exclusive(workspace):
         found = ledger.read(workspace)
         if to is not None and (count := withdrawn.models_affected(found).get((model, to))):
+            through = withdrawn.through(found, model, to)
             logger.warning(
-                "%s version %d was made from %s withdrawn since; keyslice retrain %s makes one "
+                "%s version %d was made from %s withdrawn since%s; keyslice retrain %s makes one "
                 "that was not",
                 model,
                 to,
                 "1 exam that was" if count == 1 else f"{count} exams that were",
+                "" if through is None else f", through version {through}, which it started from",
                 model,
             )
         intent = {

@@ -29,6 +29,7 @@ FACTS: Mapping[str, str] = {
     "requirements": tags.REQUIREMENTS,
     "validation_auc": tags.VALIDATION_AUC,
     "identity": tags.IDENTITY,
+    "started_from": tags.STARTED_FROM,
 }
 """Of a registered version: name in the event's payload, and the version's tag of the same text."""
 

@@ -13,7 +13,7 @@ from keyslice.evaluation.criterion import Outcome, markdown
 from keyslice.evaluation.subgroups import Exams
 from keyslice.exams import manifest_columns
 from keyslice.exams.lock import dataset_lock
-from keyslice.provenance import canonical, chain, events, heads, ledger, standing
+from keyslice.provenance import canonical, chain, descent, events, heads, ledger, standing
 from keyslice.provenance.ledger import Event
 from keyslice.registry import champion, chronicle, marks, soundness, trial
 from keyslice.registry.client import existing
@@ -171,10 +171,20 @@ def _judged(
         [
             soundness.plan(found, registered, chronicle.plan_of(params, model)),
             soundness.load(workspace, test, registered, tried[registered.number]),
-            soundness.leakage(workspace, test, [registered, *champions.values()]),
+            soundness.leakage(workspace, test, _learned(found, [registered, *champions.values()])),
             soundness.drift(workspace, test, registered, plan.drift_effect),
         ]
     )
+
+
+def _learned(found: Sequence[Event], versions: Sequence[Event]) -> list[Event]:
+    """These versions, each followed by those that it started from: it learned from their exams."""
+    learned: list[Event] = []
+    for event in versions:
+        model, number = event.payload["model"], int(event.payload["version"])
+        line = (number, *descent.ancestors(found, model, number))
+        learned += [one for n in line if (one := standing.registered(found, model, n))]
+    return list({event.number: event for event in learned}.values())
 
 
 def _look(

@@ -27,7 +27,11 @@ def of(found: Sequence[Event], model: str, version: int) -> dict[str, str]:
         overridden = ", overriding the gate" if decided.payload["override"] else ""
         marks[DECISION] = f"{word} by {decided.actor}{overridden} (event {decided.number})"
     if number := withdrawn.models_affected(found).get((model, version)):
-        marks[WITHDRAWN] = f"{number} of its dataset version's exams have been withdrawn"
+        through = withdrawn.through(found, model, version)
+        its = "its dataset version's exams"
+        if through is not None:
+            its = f"the exams of version {through}, which it started from,"
+        marks[WITHDRAWN] = f"{number} of {its} have been withdrawn"
     return marks
 
 

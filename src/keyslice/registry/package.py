@@ -10,7 +10,9 @@ how they are used and where they came from; `keyslice.models.predictor` reads it
     slice_axis: along which slices are taken from 3-D images; see `FolderDataset.slice_axis`.
     thresholds: from which probability an exam is positive: chosen_on (the split), rule, and
         classes: for each its `keyslice.evaluation.thresholds.Threshold`, or null.
-    training: seed, the weights it started from, the manifest's hash, device, keyslice's version.
+    training: seed; started_from, the weights that its encoder (or that of the first model of its
+        line) began with; initial: `scratch`, or the registered version whose network the training
+        started from (`keyslice.initial.Ancestor`); the manifest's hash, device, keyslice's version.
     packaged_with: versions of what is installed where the package was made.
     provenance: hashes; the tags of the registered version.
 """
@@ -25,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from keyslice import files
+from keyslice import files, initial
 from keyslice.config import FolderDataset, Params, StageSettings, Workspace
 from keyslice.errors import UserError
 from keyslice.registry import tags
@@ -80,6 +82,14 @@ def build(
         shutil.copyfile(weights, folder / WEIGHTS)
         text = json.dumps(description, indent=2, ensure_ascii=False)
         files.write_text(folder / DESCRIPTION, text + "\n")
+
+
+def started_from(workspace: Workspace, dataset: str, variant: str) -> str:
+    """The version whose network a variant's training started from, as `liver/3`, else `scratch`."""
+    settings = workspace.models(dataset, variant) / "settings.json"
+    written = json.loads(settings.read_text(encoding="utf-8"))
+    ancestor = initial.entry(written.get("initial", initial.SCRATCH))
+    return initial.SCRATCH if ancestor is None else ancestor.name
 
 
 def _thresholds(

@@ -137,6 +137,7 @@ def _hashes(
         tags.MANIFEST: prepared_manifest(workspace, dataset),
         tags.PARAMETERS: hashlib.sha256(settings.encode()).hexdigest(),
         tags.WEIGHTS: _file_hash(weights),
+        tags.STARTED_FROM: package.started_from(workspace, dataset, variant),
         tags.PACKAGE_FORMAT: str(package.FORMAT_VERSION),
         **{
             tags.stage_tag(kind): lock.stage_hash(workspace, stage) or ""

@@ -18,6 +18,7 @@ from keyslice.provenance import (
     ledger,
     signing,
     standing,
+    start_evidence,
 )
 from keyslice.provenance.evidence import Item
 from keyslice.provenance.ledger import Event
@@ -93,6 +94,7 @@ def _verify(
     found += _decisions(workspace, told, model, version)
     found += code_evidence.look(workspace, registered)
     found += data_evidence.look(workspace, registered, told, cache, progress)
+    found += start_evidence.look(workspace, registered, told, cache)
     found += _workspace(workspace, told, registered)
     return found
 
@@ -144,7 +146,8 @@ def _version(client: "MlflowClient", found: list[Event], registered: Event) -> I
     seen = version.tags
     if version.run_id != told["run"] or version.status != "READY":
         yield Item("registry", "run and state of the version", "altered")
-    expected = {tag: str(told[key]) for key, tag in chronicle.FACTS.items()}
+    # A version from before there was such a fact has neither.
+    expected = {tag: str(told[key]) for key, tag in chronicle.FACTS.items() if key in told}
     expected |= {tags.stage_tag(kind): text for kind, text in told["stages"].items()}
     expected |= {tags.DATASET: told["model"], tags.INSTALLATION: found[0].object}
     expected |= marks.of(found, told["model"], told["version"])
@@ -186,6 +189,9 @@ def _package(client: "MlflowClient", workspace: Workspace, registered: Event) ->
                 yield Item("registry", f"tag {tag}", "altered", "not as the package has it")
         sound = settings == told["settings"]
         yield Item("package", "settings", "sound" if sound else "altered")
+        if "started_from" in told:
+            began = start_evidence.words(described.get("training", {}).get("initial"))
+            yield _same("package", "what its training started from", began, told["started_from"])
 
 
 def _decisions(

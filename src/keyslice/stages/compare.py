@@ -89,6 +89,8 @@ def compare(
         with files.folder_beside(workspace.comparison(dataset)) as folder:
             table.to_csv(folder / "comparison.csv", index=False, lineterminator="\n")
             text = presentation.markdown(table, settings.references)
+            if caution := runs.unequal(starts):
+                text += f"\n{caution}\n"
             files.write_text(folder / "comparison.md", text)
             files.write_text(folder / "report.html", page)
             for name, svg in figures.items():

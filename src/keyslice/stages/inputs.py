@@ -1,7 +1,7 @@
 """What a stage has read must be what DVC records: its inputs hold still while it runs."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,12 +22,25 @@ def held_still(*inputs: Path) -> Iterator[None]:
     yield
     for file, digest in before.items():
         if _digest(file) != digest:
-            raise UserError(
-                "changed while it was being read",
-                where="/".join(file.parts[-3:]),
-                rule="what DVC records must be what a stage has read",
-                remedy="run it again",
-            )
+            raise _changed("/".join(file.parts[-3:]))
+
+
+@contextmanager
+def unchanged(ask: Callable[[], object], where: str) -> Iterator[None]:
+    """`held_still` for a part of a file, which `ask` reads."""
+    before = ask()
+    yield
+    if ask() != before:
+        raise _changed(where)
+
+
+def _changed(where: str) -> UserError:
+    return UserError(
+        "changed while it was being read",
+        where=where,
+        rule="what DVC records must be what a stage has read",
+        remedy="run it again",
+    )
 
 
 def _digest(file: Path) -> bytes | None:

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from keyslice import files
 from keyslice.config import StageSettings, Train
 from keyslice.errors import UserError
 from keyslice.models import build
+from keyslice.models.classifier import FrameClassifier
 from keyslice.models.seeding import derive
 from keyslice.samplers import monitors
 from keyslice.training.batches import Exams, training_loader, validation_loader
@@ -27,7 +28,13 @@ from keyslice.training.trainer import BEST, LAST, checkpoints, early_stopping, t
 
 
 def fit_seed(
-    settings: StageSettings, train: Exams, validation: Exams, seed: int, folder: Path
+    settings: StageSettings,
+    train: Exams,
+    validation: Exams,
+    seed: int,
+    folder: Path,
+    *,
+    fresh: Callable[[StageSettings, int], FrameClassifier] = build.fresh,
 ) -> None:
     """Train one network and leave model.safetensors, history.csv and summary.json in `folder`.
 
@@ -39,11 +46,13 @@ def fit_seed(
         validation: exams to stop by.
         seed: of initial values, order, dropout and noise.
         folder: below `state/checkpoints/<hash of inputs>`.
+        fresh: makes the network as it is before the first step; it must do so in the same way
+            whenever it is called, for the training may be resumed.
     """
     if (folder / "summary.json").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    model = build.fresh(settings, seed)
+    model = fresh(settings, seed)
     weights = None
     if settings.train.balance_classes:
         weights = class_weights(torch.from_numpy(train.labels), len(settings.classes))

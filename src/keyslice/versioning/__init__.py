@@ -11,11 +11,13 @@ from keyslice.versioning.dvc import (
     Outcome,
     StageFailed,
     dataset_of,
+    record_networks,
     record_version,
     reproduce,
     stale,
 )
 from keyslice.versioning.git import check_repository, run_commit
+from keyslice.versioning.laying import lay
 from keyslice.versioning.lock import lock_hash, prepared_version, stage_hash, stage_names, version
 from keyslice.versioning.processes import (
     ChildrenEndedError,
@@ -40,9 +42,11 @@ __all__ = [
     "commit_retraining",
     "dataset_of",
     "end_orphans",
+    "lay",
     "lock_hash",
     "prepared_version",
     "push_dataset",
+    "record_networks",
     "record_version",
     "recover",
     "reproduce",

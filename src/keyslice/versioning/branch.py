@@ -189,6 +189,9 @@ def _entries(
     new: dict[str, str | None] = {}
     wanted = moved.contents(workspace, dataset, dict(zip(below, texts, strict=True)))
     for path, text in wanted.items():
+        if text is None:
+            new[prefix + path] = None
+            continue
         sha = plumbing(root, "hash-object", "-w", "--stdin", "--path", path, stdin=text)
         mode = (old[prefix + path] or "100644").partition(" ")[0]
         new[prefix + path] = f"{mode} {sha}"

@@ -70,7 +70,27 @@ def record_version(workspace: Workspace, dataset: str) -> str:
         Busy: it has not ended within BUSY_SECONDS.
         DVCError: the folder could not be recorded.
     """
-    path = workspace.exams(dataset).relative_to(workspace.root).as_posix()
+    _add(workspace, workspace.exams(dataset))
+    recorded = lock.version(workspace, dataset)
+    if recorded is None:
+        raise DVCError(f"dvc add data/exams/{dataset} left no pointer")
+    return recorded
+
+
+def record_networks(workspace: Workspace, dataset: str) -> None:
+    """Have DVC hold the networks that trainings start from; where there are none, no more.
+
+    Raises:
+        Busy, DVCError: as `record_version`.
+    """
+    if workspace.networks(dataset).is_dir():
+        _add(workspace, workspace.networks(dataset))
+    else:
+        workspace.networks_pointer(dataset).unlink(missing_ok=True)
+
+
+def _add(workspace: Workspace, folder: Path) -> None:
+    path = folder.relative_to(workspace.root).as_posix()
     guard = workspace.lock("dvc-add")
     guard.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + BUSY_SECONDS
@@ -83,10 +103,6 @@ def record_version(workspace: Workspace, dataset: str) -> str:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(1)
-    recorded = lock.version(workspace, dataset)
-    if recorded is None:
-        raise DVCError(f"dvc add {path} left no pointer")
-    return recorded
 
 
 def reproduce(

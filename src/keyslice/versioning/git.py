@@ -20,6 +20,8 @@ RUN_FILES = (
     "requirements.lock",
     "data/datasets.yaml",
     "data/exams/*.dvc",
+    "data/initial/[!.]*.json",
+    "data/initial/*.dvc",
 )
 RUN_FOLDERS = ("src", "flows")
 """What is a run's own where git does not track it yet. Anything else that lies in the workspace may

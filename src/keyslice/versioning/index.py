@@ -54,8 +54,7 @@ def exchange(root: Path, old: Entries, new: Entries, *, check: Callable[[], None
                     )
             if found == dict(new):
                 return
-            # Of one to remove git wants a sha, too.
-            info = {p: e or f"0 {(found[p] or '').partition(' ')[2]}" for p, e in new.items()}
+            info = {p: e or _none(found[p]) for p, e in new.items()}
             _update(root, {p: e for p, e in info.items() if new[p] != found[p]}, own)
             if _replaced(index, known, copy.read_bytes()):
                 return
@@ -72,7 +71,9 @@ def tree_with(root: Path, base: str, entries: Entries) -> str:
     with tempfile.TemporaryDirectory(prefix="keyslice-") as folder:
         own = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         plumbing(root, "read-tree", base, environment=own)
-        _update(root, entries, own)
+        gone = [path for path, entry in entries.items() if entry is None]
+        old = committed(root, base, gone) if gone else {}
+        _update(root, {p: e or _none(old[p]) for p, e in entries.items()}, own)
         return plumbing(root, "write-tree", environment=own)
 
 
@@ -124,6 +125,11 @@ def _update(root: Path, entries: Entries, own: Mapping[str, str]) -> None:
     """Set the entries of an index; one whose mode is 0 is removed."""
     lines = "".join(f"{entry}\t{path}\0" for path, entry in entries.items())
     plumbing(root, "update-index", "-z", "--index-info", stdin=lines, environment=own)
+
+
+def _none(entry: str | None) -> str:
+    """What removes an entry: git wants its sha, too."""
+    return f"0 {(entry or '').partition(' ')[2]}"
 
 
 def _replaced(index: Path, known: os.stat_result, content: bytes) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from keyslice import initial
 from keyslice.config import Workspace
 from keyslice.errors import RunError
 from keyslice.versioning import lock
@@ -21,17 +22,25 @@ _TRIES = 20
 """At reading a file that DVC writes to all the time."""
 
 
-def paths(workspace: Workspace, dataset: str) -> tuple[str, str, str]:
-    """The dataset's pointer, the list of datasets, dvc.lock; below the workspace's root."""
-    root = workspace.root
-    pointer, listed = workspace.pointer(dataset), workspace.ingested
-    return pointer.relative_to(root).as_posix(), listed.relative_to(root).as_posix(), LOCK
+def paths(workspace: Workspace, dataset: str) -> tuple[str, ...]:
+    """The dataset's pointer, the list of datasets, dvc.lock; below the workspace's root.
+
+    Then what trainings start from, and the pointer to the networks of that.
+    """
+    own = (workspace.pointer(dataset), workspace.ingested)
+    initial = (workspace.initial(dataset), workspace.networks_pointer(dataset))
+    pointer, listed, *others = (
+        path.relative_to(workspace.root).as_posix() for path in (*own, *initial)
+    )
+    return pointer, listed, LOCK, *others
 
 
 def contents(
     workspace: Workspace, dataset: str, committed: Mapping[str, str | None]
-) -> dict[str, str]:
+) -> dict[str, str | None]:
     """The text that each of `paths` is to have in a commit of the dataset's retraining.
+
+    None: it is to have no such file.
 
     Args:
         workspace: whose files they are.
@@ -43,21 +52,44 @@ def contents(
         RunError: the pointer is not of the exams that were prepared, or a file is not as DVC and
             Keyslice write it.
     """
-    pointer, listed, _ = paths(workspace, dataset)
+    pointer, listed, _, said, networks = paths(workspace, dataset)
     version = lock.version(workspace, dataset)
     if version is None or version != lock.prepared_version(workspace, dataset):
         raise RunError(
             f"{pointer} is of other exams than {LOCK}; the retraining that takes them commits both"
         )
     root = workspace.root
-    texts = {
+    texts: dict[str, str | None] = {
         pointer: _whole(root / pointer, lock.version_in, lambda: lock.version(workspace, dataset)),
-        listed: (root / listed).read_text(encoding="utf-8"),
-        LOCK: _whole(root / LOCK, lock.entries_in, lambda: lock.entries(workspace)),
+        listed: _its_list(
+            (root / listed).read_text(encoding="utf-8"), committed.get(listed), dataset, listed
+        ),
+        LOCK: its_lock(
+            _whole(root / LOCK, lock.entries_in, lambda: lock.entries(workspace)),
+            committed.get(LOCK),
+            dataset,
+        ),
     }
-    texts[listed] = _its_list(texts[listed], committed.get(listed), dataset, listed)
-    texts[LOCK] = its_lock(texts[LOCK], committed.get(LOCK), dataset)
+    here = (root / said).is_file()
+    texts[said] = (root / said).read_text(encoding="utf-8") if here else committed.get(said)
+    named = any(initial.read(workspace, dataset).values())
+    texts[networks] = _pointer(root / networks) if named else None
     return texts
+
+
+def _pointer(path: Path) -> str:
+    """The text of a pointer that DVC has written.
+
+    Raises:
+        RunError: there is none such.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if lock.version_in(text) is not None:
+            return text
+    except (FileNotFoundError, ValueError):
+        pass
+    raise RunError(f"data/initial/{path.name} is not as DVC writes it")
 
 
 def its_lock(text: str, committed: str | None, dataset: str) -> str:

@@ -157,8 +157,11 @@ def _waits() -> Iterator[float | None]:
 
 
 def _targets(workspace: Workspace, dataset: str) -> list[str]:
-    pointer = workspace.pointer(dataset).relative_to(workspace.root).as_posix()
-    return [pointer, *_stages(workspace, dataset)]
+    pointers = [workspace.pointer(dataset)]
+    if (networks := workspace.networks_pointer(dataset)).is_file():
+        pointers.append(networks)
+    named = (pointer.relative_to(workspace.root).as_posix() for pointer in pointers)
+    return [*named, *_stages(workspace, dataset)]
 
 
 def _stages(workspace: Workspace, dataset: str) -> list[str]:
