@@ -49,7 +49,7 @@ from keyslice.stages.running import alive
 
 ARRIVED = "keyslice.exams.arrived"
 """The event that starts a retraining; see `resource_of`."""
-POLL_SECONDS = 20.0
+POLL_SECONDS = 30.0
 """From one question for runs that are due to the next."""
 OPEN = [
     StateType.SCHEDULED,

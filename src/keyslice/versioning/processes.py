@@ -137,7 +137,7 @@ def run(
             note.unlink(missing_ok=True)
             with family.lock:
                 family.running.discard(process)
-    if late.is_set():
+    if limit is not None and late.is_set():
         raise TimeLimitError(f"had not ended after {limit / 3600:g} h, and was ended")
     return Finished(process.returncode, tuple(tail))
 
