@@ -7,7 +7,6 @@ and training amplifies it, so there the probabilities of the evaluated exams are
 """
 
 import hashlib
-import os
 import platform
 import shutil
 import sys
@@ -28,6 +27,7 @@ from keyslice.exams.lock import locked
 from keyslice.provenance import environment, events, heads, ledger, standing, withdrawn
 from keyslice.provenance.code_evidence import LOCK, REQUIREMENTS
 from keyslice.versioning import commits, git, lock, processes
+from keyslice.versioning.own_code import code_first
 from keyslice.versioning.objects import Store
 
 TOLERANCE = 0.02
@@ -156,7 +156,7 @@ def _rebuild(
         say("installing the run's libraries")
         python = environment.install(lockfile, place.state / "environment", say)
         others = {}
-    variables = _code_first(place, python)
+    variables = code_first(place, python)
     exams = place.pointer(told["model"]).relative_to(place.root).as_posix()
     _dvc(place, say, variables, "checkout", exams)
     stages = lock.stages_of(told["model"], told["variant"])
@@ -211,18 +211,6 @@ def _probabilities(path: Path, seed: int) -> dict[str, np.ndarray]:
     table = pyarrow.parquet.read_table(path, columns=["exam_id", "seed", "probabilities"])
     rows = table.to_pylist()
     return {r["exam_id"]: np.array(r["probabilities"]) for r in rows if r["seed"] == seed}
-
-
-def _code_first(place: Workspace, python: Path | None) -> dict[str, str]:
-    """An environment in which `keyslice` is the commit's own code."""
-    known = processes.environment()
-    shim = place.state / "bin" / "keyslice"
-    shim.parent.mkdir(parents=True, exist_ok=True)
-    interpreter = python or sys.executable
-    files.write_text(shim, f'#!/bin/sh\nexec "{interpreter}" -m keyslice.cli "$@"\n', mode=0o777)
-    path = os.pathsep.join([str(shim.parent), known["PATH"]])
-    source = os.pathsep.join([str(place.root / "src"), str(place.root)])
-    return {"PATH": path, "PYTHONPATH": source}
 
 
 def _dvc(place: Workspace, say: Say, variables: dict[str, str], *arguments: str) -> None:
