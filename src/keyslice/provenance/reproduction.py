@@ -27,8 +27,8 @@ from keyslice.exams.lock import locked
 from keyslice.provenance import environment, events, heads, ledger, standing, withdrawn
 from keyslice.provenance.code_evidence import LOCK, REQUIREMENTS
 from keyslice.versioning import commits, git, lock, processes
-from keyslice.versioning.own_code import code_first
 from keyslice.versioning.objects import Store
+from keyslice.versioning.own_code import code_first
 
 TOLERANCE = 0.02
 """Of a probability, where weights are not equal bit for bit: rounding, amplified by training."""

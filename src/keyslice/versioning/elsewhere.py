@@ -16,7 +16,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Parcel:
     dataset: str
     tree: str
     """sha of `code` in git."""
-    code: bytes
+    code: bytes = field(repr=False)
     """What git tracks in the workspace, and the run's own files (`git.run_commit`), as tar.gz."""
     remote: str
     """DVC's name of the remote through which data travel."""
@@ -88,14 +88,12 @@ def check(workspace: Workspace, remote: str) -> str:
             "its address holds a password",
             where=f"DVC's remote {remote}",
             rule="the address is sent to every worker",
-            remedy="keep passwords in each machine's own settings (dvc config --global), or use keys",
+            remedy="use keys, or have each machine's own settings name the password",
         )
     return url
 
 
-def pack(
-    workspace: Workspace, dataset: str, remote: str, trained: Iterable[str] = ()
-) -> Parcel:
+def pack(workspace: Workspace, dataset: str, remote: str, trained: Iterable[str] = ()) -> Parcel:
     """What the dataset's variants are given; the frames that they read are sent to the remote.
 
     So are the models of the variants that are `trained` already.
@@ -168,7 +166,9 @@ def take_in(workspace: Workspace, results: Sequence[Result], remote: str) -> Non
     """
     if not results:
         return
-    wanted = [md5 for one in results for md5 in lock.outputs({one.stage: one.entry}, one.stage).values()]
+    wanted = [
+        md5 for one in results for md5 in lock.outputs({one.stage: one.entry}, one.stage).values()
+    ]
     cache = _fetch(workspace, wanted, remote)
     for one in results:
         if not _RUN.fullmatch(one.run):
@@ -278,7 +278,7 @@ def _unpack(place: Workspace, parcel: Parcel, cache: Path, variant: Path) -> Non
         tree.extractall(place.root, filter="data")
     own = (
         f"[core]\n    no_scm = true\n    analytics = false\n"
-        f"[cache]\n    dir = {cache.resolve()}\n    type = \"reflink,hardlink,copy\"\n"
+        f'[cache]\n    dir = {cache.resolve()}\n    type = "reflink,hardlink,copy"\n'
         f"['remote \"{parcel.remote}\"']\n    url = {parcel.url}\n"
     )
     files.write_text(place.root / ".dvc" / "config.local", own)
