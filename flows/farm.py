@@ -321,12 +321,14 @@ def _while_wanted(worker: Worker, end: Callable[[], None]) -> Iterator[None]:
     Dask cannot stop a thread, it only marks the task: so it does when the flow has cancelled it, or
     is gone.
     """
-    key, done = worker.get_current_task(), threading.Event()
+    key = worker.get_current_task()
+    done, unwanted = threading.Event(), threading.Event()
 
     def watch() -> None:
         while not done.wait(POLL_SECONDS):
             found = worker.state.tasks.get(key)
             if found is None or found.state != "executing":
+                unwanted.set()
                 end()
                 return
 
@@ -334,6 +336,10 @@ def _while_wanted(worker: Worker, end: Callable[[], None]) -> Iterator[None]:
     thread.start()
     try:
         yield
+    except Exception as error:
+        if unwanted.is_set():  # else it would be tried again
+            raise versioning.ChildrenEndedError("nobody waits for it any more") from error
+        raise
     finally:
         done.set()
         thread.join()

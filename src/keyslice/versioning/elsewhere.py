@@ -8,6 +8,7 @@ results for its own.
 
 import io
 import json
+import os
 import re
 import shutil
 import socket
@@ -136,6 +137,8 @@ def carry_out(
     with _place(base, variant) as place:
         _unpack(place, parcel, base / "cache", variant)
         code = code_first(place)
+        if more := os.environ.get("PYTHONPATH"):  # what this machine's libraries may need
+            code["PYTHONPATH"] += os.pathsep + more
         inputs = [f"prepare@{parcel.dataset}"]
         if stage.startswith("evaluate@") and not before:
             inputs.append(f"train@{stage.partition('@')[2]}")
