@@ -29,8 +29,9 @@ from keyslice.versioning.lock import entries
 pytestmark = [
     pytest.mark.skipif("KEYSLICE_CHAOS" not in os.environ, reason="takes minutes; KEYSLICE_CHAOS"),
     pytest.mark.usefixtures("prefect"),
+    pytest.mark.timeout(900),
 ]
-PATIENCE = 120.0
+PATIENCE = 240.0
 STAGES = [f"{kind}@tiny-{name}" for kind in ("train", "evaluate") for name in ("full", "das")]
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -49,9 +50,24 @@ def address() -> str:
         return f"tcp://127.0.0.1:{free.getsockname()[1]}"
 
 
+@pytest.fixture(scope="session")
+def can_hide() -> bool:
+    """Whether this system lets a process have a view of the disk of its own."""
+    try:
+        asked = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+        return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 @pytest.fixture
-def start(tmp_path: Path, address: str) -> Iterator[Start]:
-    """`start("worker", STAGE_HANGS="das")`: a worker with its own folder; or the scheduler."""
+def start(tmp_path: Path, address: str, can_hide: bool) -> Iterator[Start]:
+    """`start("worker", STAGE_HANGS="das")`: a worker with its own folder; or the scheduler.
+
+    A worker does not see the workspace, if the system lets it be hidden.
+    """
+    hide = 'mount -t tmpfs none "$0" && exec "$@"'
+    hidden = ["unshare", "--mount", "sh", "-c", hide, str(tmp_path / "workspace")]
     begun: list[subprocess.Popen[bytes]] = []
 
     def begin(what: str, **variables: str) -> subprocess.Popen[bytes]:
@@ -63,7 +79,10 @@ def start(tmp_path: Path, address: str) -> Iterator[Start]:
             "worker": [address, "--nthreads", "1", "--no-dashboard", "--no-nanny"],
         }[what]
         process = subprocess.Popen(
-            [sys.executable, "-m", "dask", what, *own],
+            [
+                *(hidden if can_hide and what == "worker" else []),
+                *(sys.executable, "-m", "dask", what, *own),
+            ],
             cwd=home,
             env=os.environ | {"KEYSLICE_WORKER_FOLDER": str(home / "work")} | variables,
             stdout=(home / "log").open("w"),

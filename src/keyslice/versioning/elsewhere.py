@@ -282,7 +282,7 @@ def _unpack(place: Workspace, parcel: Parcel, cache: Path, variant: Path) -> Non
     own = (
         f"[core]\n    no_scm = true\n    analytics = false\n"
         f'[cache]\n    dir = {cache.resolve()}\n    type = "reflink,hardlink,copy"\n'
-        f"['remote \"{parcel.remote}\"']\n    url = {parcel.url}\n"
+        f"['remote \"{parcel.remote}\"']\n    url = {parcel.url}\n    verify = true\n"
     )
     files.write_text(place.root / ".dvc" / "config.local", own)
 
