@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check format bench fuzz chaos scale lock clean
+.PHONY: help setup demo test check format bench fuzz chaos scale datasets lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,7 +44,7 @@ fuzz: $(READY) ## 2,000 damaged files of all formats through an ingestion; KEYSL
 
 chaos: $(READY) ## kills, tampering, planted names and the gate's simulation, at length
 	PATH="$(CURDIR)/$(BIN):$$PATH" KEYSLICE_CHAOS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -rP --show-capture=stdout tests/test_killed.py tests/test_privacy.py tests/test_warm_start.py tests/training/test_fit.py \
-	  tests/servers tests/provenance tests/exams/test_barring.py tests/test_end_to_end.py tests/registry/test_approval.py tests/registry/test_verification.py tests/evaluation/test_gate_simulation.py
+	  tests/servers tests/provenance tests/exams/test_barring.py tests/test_end_to_end.py tests/registry/test_approval.py tests/registry/test_verification.py tests/evaluation/test_gate_simulation.py tests/flows/test_dask.py tests/services
 
 scale: $(READY) ## 100,000 small exams, then 1,000 more; writes docs/scale.md
 	$(BIN)/python -c 'from benchmarks import scale; scale.main(100_000)'
@@ -52,6 +52,9 @@ scale: $(READY) ## 100,000 small exams, then 1,000 more; writes docs/scale.md
 lock: $(READY) ## resolve requirements.lock anew
 	$(BIN)/uv pip compile --custom-compile-command "make lock" pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
+
+datasets: $(READY) ## what DVC asks for each of 1, 10, 50, 100 datasets; writes docs/datasets.md
+	$(BIN)/python -m benchmarks.datasets
 
 clean: ## remove .venv and caches; data/ and state/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -87,6 +87,10 @@ def _chain(root: str, dataset: str) -> Retrained:
     versioning.check_repository(workspace)  # hours before the run is recorded
     versioning.check_remotes(workspace, params.versioning.push)
     notify.check(workspace, params)
+    if params.run.engine == "dask":
+        from flows.farm import check  # Dask need not be installed otherwise
+
+        check(workspace, params)
     taken = tasks.ingest(root, dataset)
     if to_train(versioning.stale(workspace, [dataset]), dataset, params.variants):
         tasks.check(root, dataset)
@@ -99,7 +103,7 @@ def _chain(root: str, dataset: str) -> Retrained:
     finished = [variant for variant in params.variants if variant not in variants]
     with publish.abandoned_on_error(lambda: tasks.abandon(root, dataset, parent, finished)):
         drift = tasks.drift(root, dataset, taken.version, parent)
-        failures = _variants(root, dataset, variants, parent)
+        failures = _variants(params, root, dataset, variants, stale, parent)
         finished += [variant for variant in variants if variant not in failures]
         if failures:
             raise RetrainFailed({f"{dataset}, {name}": e for name, e in failures.items()})
@@ -134,9 +138,13 @@ def _keep(
 
 
 def _variants(
-    root: str, dataset: str, variants: list[str], parent: str
+    params: Params, root: str, dataset: str, variants: list[str], stale: list[str], parent: str
 ) -> dict[str, BaseException]:
     """Train and evaluate the variants side by side; what went wrong, by variant."""
+    if params.run.engine == "dask":
+        from flows import farm
+
+        return farm.variants(root, dataset, variants, stale, parent)
     # All trainings before the first evaluation: a thread that waits for a training does no work.
     trained = {v: tasks.train.submit(root, dataset, v, parent) for v in variants}
     evaluated = {

@@ -1,18 +1,15 @@
 """The flow that `keyslice serve` deploys once for each dataset: retrain it if there is cause to."""
 
-from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import attempts, tasks
+from flows import attempts, engine, tasks
 from flows.chain import Retrained, retrain
 from flows.due import SOURCE_CHANGED, held_due
-from flows.retrain import at_once
 from keyslice import versioning
 from keyslice.config import FolderDataset, Params, Workspace
 from keyslice.exams.news import news
@@ -66,9 +63,9 @@ def _attempt(
         return "nothing new", Completed(message="nothing new")
     for reason in reasons:
         tell(reason)
-    runner: Any = ThreadPoolTaskRunner(max_workers=at_once(workspace, params, [dataset]))
-    run = retrain.with_options(task_runner=runner, flow_run_name=f"retrain {dataset}")
-    [done] = run(str(workspace.root), [dataset])
+    with engine.task_runner(workspace, params, [dataset]) as runner:
+        run = retrain.with_options(task_runner=runner, flow_run_name=f"retrain {dataset}")
+        [done] = run(str(workspace.root), [dataset])
     return "retrained", Completed(message=f"model version {done.model_version}", data=[done])
 
 

@@ -2,23 +2,19 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from flows import gpu
+from flows import engine
 from flows.environment import environment
 from flows.progress import Display
-from keyslice.config import Params, Workspace, load
+from keyslice.config import Workspace, load
 from keyslice.errors import RunError, UserError
 from keyslice.stages.running import only_retraining
 
 if TYPE_CHECKING:
     from flows.chain import Retrained
-
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""A container's limit on processor time: `QUOTA PERIOD`, or `max PERIOD` without one."""
 
 
 def run(
@@ -34,7 +30,7 @@ def run(
     Args:
         workspace: to work in.
         datasets: names in params.yaml.
-        parallel: variants at a time; default: see `at_once`.
+        parallel: variants at a time; default: see `flows.engine`.
         verbose: show Prefect's own log on the terminal.
         console: where progress is shown; default: standard error.
 
@@ -49,14 +45,10 @@ def run(
     with (
         only_retraining(workspace, datasets, "keyslice retrain"),
         Display(console or Console(stderr=True)),
+        engine.task_runner(workspace, load(workspace.params), datasets, parallel) as runner,
     ):
-        from prefect.task_runners import ThreadPoolTaskRunner
-
         from flows.chain import RetrainFailed, retrain
 
-        # The runner's threads wait for processes: a thread pool is all that it takes.
-        workers = parallel or at_once(workspace, load(workspace.params), datasets)
-        runner: Any = ThreadPoolTaskRunner(max_workers=workers)
         flow = retrain.with_options(
             task_runner=runner, flow_run_name=f"retrain {', '.join(datasets)}"
         )
@@ -68,30 +60,6 @@ def run(
             raise
         except Exception as error:  # whatever its client, server or database raises
             raise _prefect_failed(error) from error
-
-
-def at_once(workspace: Workspace, params: Params, datasets: Sequence[str]) -> int:
-    """How many variants are trained side by side: as many as have cores for their threads.
-
-    One where any is trained on a GPU: all would share the first one, and its memory.
-    """
-    trains = [params.stage(name, variant).train for name in datasets for variant in params.variants]
-    most = max(1, cores() // max(train.threads for train in trains))
-    devices = {train.device for train in trains}
-    if most == 1 or devices == {"cpu"}:
-        return most
-    return 1 if "cuda" in devices or gpu.available(workspace) else most
-
-
-def cores() -> int:
-    """Cores that this process may use: those it is bound to, within its container's limit."""
-    bound = hasattr(os, "sched_getaffinity")  # not on macOS
-    count = len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
-    if CPU_QUOTA.is_file():
-        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
-        if quota != "max":
-            count = min(count, max(1, int(quota) // int(period)))
-    return count
 
 
 def _prefect_failed(error: Exception) -> RunError:

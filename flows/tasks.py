@@ -15,6 +15,7 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
+from flows import gpu
 from flows.progress import Step, step
 from keyslice import versioning
 from keyslice.config import Params, Workspace, load
@@ -72,7 +73,7 @@ def worth_retrying(task: Any, run: Any, state: Any) -> bool:
     return not isinstance(error, never)
 
 
-_RETRIES: dict[str, Any] = {
+RETRIES: dict[str, Any] = {
     "retries": 2,
     "retry_delay_seconds": 5,
     "retry_condition_fn": worth_retrying,
@@ -86,7 +87,7 @@ def opened(root: str) -> tuple[Workspace, Params]:
     return workspace, load(workspace.params)
 
 
-@task(task_run_name="ingest {dataset}", **_RETRIES)
+@task(task_run_name="ingest {dataset}", **RETRIES)
 def ingest(root: str, dataset: str) -> Taken:
     """Take in what is new in the dataset's source.
 
@@ -122,7 +123,7 @@ def account(report: IngestReport) -> str:
     return ", ".join(f"{counts[name]} {words}" for name, words in COUNTED.items() if counts[name])
 
 
-@task(task_run_name="check {dataset}", **_RETRIES)
+@task(task_run_name="check {dataset}", **RETRIES)
 def check(root: str, dataset: str) -> None:
     """Find before exams are prepared what the trainings would refuse only then.
 
@@ -137,7 +138,7 @@ def check(root: str, dataset: str) -> None:
         shown.outcome = "can be trained"
 
 
-@task(task_run_name="{stage}", **_RETRIES)
+@task(task_run_name="{stage}", **RETRIES)
 def reproduce(root: str, stage: str) -> versioning.Outcome:
     """One stage of dvc.yaml, brought up to date."""
     with step(stage) as shown:
@@ -150,7 +151,10 @@ def _reproduced(workspace: Workspace, stage: str, shown: Step) -> versioning.Out
             shown.progress(text)
 
     limit = 3600 * load(workspace.params).retrain.stage_hours
-    outcome = versioning.reproduce(workspace, stage, on_line=on_line, limit=limit)
+    with gpu.lent(stage) as own:
+        outcome = versioning.reproduce(
+            workspace, stage, on_line=on_line, limit=limit, variables=own
+        )
     shown.outcome = outcome
     return outcome
 
@@ -164,7 +168,7 @@ def far(line: str) -> str:
     return other[1] if other else ""
 
 
-@task(task_run_name="lay down what {dataset} starts from", **_RETRIES)
+@task(task_run_name="lay down what {dataset} starts from", **RETRIES)
 def lay_down(root: str, dataset: str, stale: list[str]) -> None:
     """Where `train.start` asks for it, the champion's network for the trainings that are due."""
     from keyslice.registry import starting
@@ -175,7 +179,7 @@ def lay_down(root: str, dataset: str, stale: list[str]) -> None:
         shown.detail = "; ".join(f"{variant} {one}" for variant, one in words.items())
 
 
-@task(task_run_name="begin {dataset}", **_RETRIES)
+@task(task_run_name="begin {dataset}", **RETRIES)
 def begin(root: str, dataset: str, *, current: bool) -> str:
     """The retraining's run; where results are `current`, the one that they may have already.
 
@@ -191,7 +195,7 @@ def begin(root: str, dataset: str, *, current: bool) -> str:
     return run
 
 
-@task(task_run_name="drift of {dataset}", **_RETRIES)
+@task(task_run_name="drift of {dataset}", **RETRIES)
 def drift(root: str, dataset: str, version: str, parent: str) -> str:
     """How the exams of a version differ from those that the last model knows, in a sentence.
 
@@ -216,7 +220,7 @@ def drift(root: str, dataset: str, version: str, parent: str) -> str:
         return found.drift.sentence
 
 
-@task(task_run_name="train {variant} on {dataset}", **_RETRIES)
+@task(task_run_name="train {variant} on {dataset}", **RETRIES)
 def train(root: str, dataset: str, variant: str, parent: str) -> versioning.Outcome:
     """Stage train of one variant; its curves are followed into MLflow meanwhile."""
     from keyslice.registry.curves import Follower, following
@@ -234,7 +238,7 @@ def train(root: str, dataset: str, variant: str, parent: str) -> versioning.Outc
         return _reproduced(workspace, stage, shown)
 
 
-@task(task_run_name="latency of {dataset}", **_RETRIES)
+@task(task_run_name="latency of {dataset}", **RETRIES)
 def latency(root: str, dataset: str) -> None:
     """Milliseconds per exam, in a process of its own, while nothing else of the flow runs."""
     with step(f"latency of {dataset}"):
@@ -246,7 +250,7 @@ def latency(root: str, dataset: str) -> None:
             )
 
 
-@task(task_run_name="record {dataset}", **_RETRIES)
+@task(task_run_name="record {dataset}", **RETRIES)
 def record(root: str, dataset: str, parent: str) -> str:
     """The retraining's run, complete: its commit, its figures, a run for each variant and seed."""
     from keyslice.registry import publish
@@ -255,7 +259,7 @@ def record(root: str, dataset: str, parent: str) -> str:
         return publish.record(*opened(root), dataset, parent)
 
 
-@task(task_run_name="register {dataset}", **_RETRIES)
+@task(task_run_name="register {dataset}", **RETRIES)
 def register(root: str, dataset: str, parent: str) -> int:
     """The version of the registered model that the candidate is."""
     from keyslice.registry import publish
@@ -266,7 +270,7 @@ def register(root: str, dataset: str, parent: str) -> int:
         return number
 
 
-@task(task_run_name="gate of {dataset}", **_RETRIES)
+@task(task_run_name="gate of {dataset}", **RETRIES)
 def gate(root: str, dataset: str, version: int) -> Gated | None:
     """Hold the version against the champion; None: it is the champion already."""
     from keyslice.evaluation.criterion import markdown
@@ -333,7 +337,7 @@ def push(root: str, dataset: str, remote: str) -> str:
         return ""
 
 
-@task(task_run_name="abandon {dataset}", **_RETRIES)
+@task(task_run_name="abandon {dataset}", **RETRIES)
 def abandon(root: str, dataset: str, parent: str, finished: list[str]) -> None:
     """End the run of a retraining that failed; what its finished variants left is kept."""
     from keyslice.registry.mirror import Mirror

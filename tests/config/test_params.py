@@ -201,3 +201,17 @@ def test_stage_settings_survive_json(values):
 def test_an_unknown_name_is_answered_with_the_nearest(values, ask):
     with pytest.raises(UserError, match=r"unknown .*did you mean"):
         getattr(Params.model_validate(values), ask)("vesel" if ask == "dataset" else "unifrm")
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ({"engine": "dask", "remote": "store"}, "engine dask needs `scheduler`, too"),
+        ({"engine": "dask", "scheduler": "tcp://cluster:8786"}, "engine dask needs `remote`, too"),
+        ({"scheduler": "cluster:8786"}, "must be an address of Dask's"),
+        ({"scheduler": "tcp://anna:secret@cluster:8786"}, "must be an address of Dask's"),
+        ({"engine": "slurm"}, "run.engine"),
+    ],
+)
+def test_a_cluster_that_is_half_named_is_refused(complaint, run, said):
+    assert said in complaint(lambda values: values.update(run=run))

@@ -81,7 +81,7 @@ def test_refused_and_removed_exams_are_told_below_the_ingestion(
 def test_a_stage_is_shown_as_far_as_its_last_line_says(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def reproduce(*_: object, on_line, limit) -> str:
+    def reproduce(*_: object, on_line, limit, **__: object) -> str:
         for line in (EPOCH, "Updating lock file"):
             on_line(line)
         assert limit == 3600 * 48.0

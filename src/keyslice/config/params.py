@@ -18,7 +18,7 @@ from keyslice.config.datasets import Dataset, Name
 from keyslice.config.promote import Promote
 from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
 from keyslice.config.sections import Backbone, Compare, Evaluate, Ledger, Model, Prepare, Train
-from keyslice.config.service import Notify, Retrain, RetrainOfOne, Service, Versioning
+from keyslice.config.service import Notify, Retrain, RetrainOfOne, Run, Service, Versioning
 from keyslice.errors import UserError, did_you_mean
 
 SECTIONS: dict[str, type[Settings]] = {
@@ -113,6 +113,7 @@ class Params(Settings):
     versioning: Versioning = Versioning()
     notify: Notify = Notify()
     service: Service = Service()
+    run: Run = Run()
 
     @model_validator(mode="after")
     def _overrides(self) -> Self:

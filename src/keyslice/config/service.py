@@ -4,6 +4,7 @@ They hold for all datasets; `retrain.datasets.NAME` overrides the rest of `retra
 `datasets.NAME` they would be part of what DVC trains from.)
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
@@ -96,6 +97,30 @@ class Service(Settings):
     mlflow_port: Port = 5000
     retrainings: Positive = 1
     """Datasets that `keyslice serve` retrains side by side."""
+
+
+class Run(Settings):
+    """Where variants are trained and evaluated: in processes of this machine, or on a cluster."""
+
+    engine: Literal["threads", "dask"] = "threads"
+    scheduler: str | None = None
+    """Of the Dask cluster, as `tcp://HOST:8786` or `tls://HOST:8786`."""
+    remote: str | None = None
+    """Name of DVC's remote through which frames and models travel to and from Dask's workers."""
+
+    @field_validator("scheduler")
+    @classmethod
+    def _address(cls, scheduler: str | None) -> str | None:
+        if scheduler is not None and not re.fullmatch(r"(tcp|tls)://[^/\s@]+:\d+", scheduler):
+            raise ValueError("must be an address of Dask's, such as `tcp://cluster.hospital:8786`")
+        return scheduler
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.engine == "dask" and (self.scheduler is None or self.remote is None):
+            lacks = "scheduler" if self.scheduler is None else "remote"
+            raise ValueError(f"engine dask needs `{lacks}`, too")
+        return self
 
 
 class Versioning(Settings):

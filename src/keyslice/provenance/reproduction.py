@@ -7,10 +7,8 @@ and training amplifies it, so there the probabilities of the evaluated exams are
 """
 
 import hashlib
-import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ from keyslice.provenance import environment, events, heads, ledger, standing, wi
 from keyslice.provenance.code_evidence import LOCK, REQUIREMENTS
 from keyslice.versioning import commits, git, lock, processes
 from keyslice.versioning.objects import Store
+from keyslice.versioning.own_code import code_first
 
 TOLERANCE = 0.02
 """Of a probability, where weights are not equal bit for bit: rounding, amplified by training."""
@@ -156,7 +155,7 @@ def _rebuild(
         say("installing the run's libraries")
         python = environment.install(lockfile, place.state / "environment", say)
         others = {}
-    variables = _code_first(place, python)
+    variables = code_first(place, python)
     exams = place.pointer(told["model"]).relative_to(place.root).as_posix()
     networks = place.networks_pointer(told["model"])
     started_from = [networks.relative_to(place.root).as_posix()] if networks.is_file() else []
@@ -213,18 +212,6 @@ def _probabilities(path: Path, seed: int) -> dict[str, np.ndarray]:
     table = pyarrow.parquet.read_table(path, columns=["exam_id", "seed", "probabilities"])
     rows = table.to_pylist()
     return {r["exam_id"]: np.array(r["probabilities"]) for r in rows if r["seed"] == seed}
-
-
-def _code_first(place: Workspace, python: Path | None) -> dict[str, str]:
-    """An environment in which `keyslice` is the commit's own code."""
-    known = processes.environment()
-    shim = place.state / "bin" / "keyslice"
-    shim.parent.mkdir(parents=True, exist_ok=True)
-    interpreter = python or sys.executable
-    files.write_text(shim, f'#!/bin/sh\nexec "{interpreter}" -m keyslice.cli "$@"\n', mode=0o777)
-    path = os.pathsep.join([str(shim.parent), known["PATH"]])
-    source = os.pathsep.join([str(place.root / "src"), str(place.root)])
-    return {"PATH": path, "PYTHONPATH": source}
 
 
 def _dvc(place: Workspace, say: Say, variables: dict[str, str], *arguments: str) -> None:

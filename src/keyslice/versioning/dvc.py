@@ -7,10 +7,10 @@ compare@DATASET. Names of datasets hold no hyphen.
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock
 
@@ -47,6 +47,9 @@ class Busy(DVCError):  # noqa: N818 - a state that passes
         self.path = path
         super().__init__(detail)
 
+    def __reduce__(self) -> Any:  # from a worker it comes pickled
+        return type(self), (self.path, str(self))
+
 
 class StageFailed(RunError):  # noqa: N818 - named for what happened, as StopIteration is
     """A stage's own command failed.
@@ -57,8 +60,11 @@ class StageFailed(RunError):  # noqa: N818 - named for what happened, as StopIte
     """
 
     def __init__(self, stage: str, code: int, detail: str) -> None:
-        self.stage, self.code = stage, code
+        self.stage, self.code, self.detail = stage, code, detail
         super().__init__(f"{stage} ended with exit code {code}: {detail}")
+
+    def __reduce__(self) -> Any:  # from a worker it comes pickled
+        return type(self), (self.stage, self.code, self.detail)
 
 
 def record_version(workspace: Workspace, dataset: str) -> str:
@@ -111,6 +117,7 @@ def reproduce(
     *,
     on_line: Callable[[str], None] | None = None,
     limit: float | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Bring one stage up to date, and only that one.
 
@@ -118,6 +125,7 @@ def reproduce(
     call, also when the call is left by an exception.
 
     `on_line` is called with each line of output; after `limit` seconds the stage is ended.
+    `variables` are added to its environment.
 
     Raises:
         UserError: the stage said that its user made a mistake (exit code 2); its own words.
@@ -139,9 +147,10 @@ def reproduce(
     log = workspace.state / "logs" / f"{stage}.log"
     command = (*processes.DVC, "--wait-for-lock", "repro", "--single-item", stage)
     with _undisturbed(workspace, stage) as held:
+        own = {**(variables or {}), **held}
         try:
             finished = processes.run(
-                command, cwd=workspace.root, log=log, on_line=read, variables=held, limit=limit
+                command, cwd=workspace.root, log=log, on_line=read, variables=own, limit=limit
             )
         except processes.TimeLimitError as late:
             raise processes.TimeLimitError(f"{stage} {late} (retrain.stage_hours)") from None

@@ -59,6 +59,30 @@ def run_commit(
         check()
         return known
     head = revision(root, "HEAD")
+    tree = _tree(root)
+    parent = ["-p", head] if head else []
+    commit = ask(root, "commit-tree", tree, *parent, "-m", message, environment=IDENTITY)
+    check()
+    ask(root, "update-ref", ref, commit, "")  # "": fails if another run has written it meanwhile
+    return commit
+
+
+def archive(workspace: Workspace) -> tuple[str, bytes]:
+    """The tree that a run commit would have now: its sha, and its files as tar.gz.
+
+    Raises:
+        UserError: the workspace is no git repository, or git cannot read its tree.
+    """
+    root = workspace.root
+    tree = _tree(root)
+    with tempfile.TemporaryDirectory(prefix="keyslice-") as folder:
+        file = Path(folder) / "tree.tar.gz"
+        ask(root, "archive", "--format=tar.gz", f"--output={file}", tree)
+        return tree, file.read_bytes()
+
+
+def _tree(root: Path) -> str:
+    """The sha of the tree as it is; see `run_commit`."""
     current = root / ask(root, "rev-parse", "--git-path", "index")
     with tempfile.TemporaryDirectory(prefix="keyslice-") as folder:
         index = Path(folder) / "index"
@@ -74,12 +98,7 @@ def run_commit(
         folders = [name for name in RUN_FOLDERS if (root / name).exists()]
         if folders:
             ask(root, "add", "--", *folders, environment=own)
-        tree = ask(root, "write-tree", environment=own)
-    parent = ["-p", head] if head else []
-    commit = ask(root, "commit-tree", tree, *parent, "-m", message, environment=IDENTITY)
-    check()
-    ask(root, "update-ref", ref, commit, "")  # "": fails if another run has written it meanwhile
-    return commit
+        return ask(root, "write-tree", environment=own)
 
 
 def check_repository(workspace: Workspace) -> None:

@@ -188,6 +188,15 @@ def cache(workspace: Workspace) -> Store:
     return _cache(workspace, _settings(workspace))
 
 
+def remotes(workspace: Workspace) -> dict[str, str]:
+    """The address of each remote, by its name in lower case; of a folder the absolute path.
+
+    Raises:
+        RunError: DVC's settings cannot be read.
+    """
+    return _remotes(_settings(workspace))
+
+
 @contextmanager
 def stores(workspace: Workspace) -> Iterator[list[Store]]:
     """The cache, and every remote that is configured, in whichever of DVC's settings.

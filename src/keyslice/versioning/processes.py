@@ -19,6 +19,7 @@ import psutil
 from keyslice import files
 from keyslice.errors import RunError
 from keyslice.stages.running import alive, identity
+from keyslice.versioning import leash
 
 DVC = (sys.executable, "-m", "dvc")
 """Its command line: what is stable of it."""
@@ -33,6 +34,9 @@ LOG_BYTES = 1_000_000
 
 # git and DVC set these for their own children; inherited, they would point at another repository.
 _FOREIGN = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX", "DVC_ROOT", "DVC_STAGE")
+
+
+_LEASH = (sys.executable, "-I", leash.__file__)
 
 
 class ChildrenEndedError(RuntimeError):
@@ -50,6 +54,7 @@ class _Family:
     lock: threading.Lock = field(default_factory=threading.Lock)
     running: set["subprocess.Popen[str]"] = field(default_factory=set)
     closed: bool = False
+    leashed: bool = False
 
 
 _family: ContextVar[_Family] = ContextVar("family", default=_Family())  # noqa: B039 - shared on purpose
@@ -108,7 +113,8 @@ def run(
         with family.lock:
             if family.closed:
                 raise ChildrenEndedError(f"{command[0]} was not started")
-            process = _start(command, cwd, variables or {})
+            held = (*_LEASH, str(os.getpid())) if family.leashed else ()
+            process = _start((*held, *command), cwd, variables or {})
             family.running.add(process)
         note = cwd / CHILDREN / f"{process.pid}.json"
         output = process.stdout
@@ -143,18 +149,18 @@ def run(
 
 
 @contextmanager
-def children() -> Iterator[None]:
+def children(*, leashed: bool = False) -> Iterator[Callable[[], None]]:
     """End, when the block is left, every child started within it that still runs.
 
     That holds for all threads that run in a copy of the block's context. Where work waits in a
     queue for a thread, it can start no child afterwards.
+
+    Yields what does the same sooner, for another thread to call. With `leashed` children also end
+    when this process is killed (see `keyslice.versioning.leash`).
     """
-    family = _Family()
-    token = _family.set(family)
-    try:
-        yield
-    finally:
-        _family.reset(token)
+    family = _Family(leashed=leashed)
+
+    def end() -> None:
         with family.lock:
             family.closed = True
             left = list(family.running)
@@ -162,6 +168,13 @@ def children() -> Iterator[None]:
             _signal_group(process.pid, signal.SIGTERM)  # all at once: they end side by side
         for process in left:
             _end_group(process)
+
+    token = _family.set(family)
+    try:
+        yield end
+    finally:
+        _family.reset(token)
+        end()
 
 
 def end_orphans(root: Path) -> int:

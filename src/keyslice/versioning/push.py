@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from keyslice import files
@@ -29,8 +29,12 @@ _MISSING = "cache files do not exist neither locally nor on remote"
 _WRITES_BACK = ("version_aware", "worktree")
 
 
-def check_remotes(workspace: Workspace, remotes: Iterable[str]) -> None:
+def check_remotes(
+    workspace: Workspace, remotes: Iterable[str], *, where: str = "versioning.push"
+) -> None:
     """Whether DVC has these remotes, asked before work starts; none of them is reached for.
+
+    `where` is the setting that names them.
 
     Raises:
         UserError: DVC's settings have no such remote, or one that rewrites what is committed.
@@ -48,7 +52,7 @@ def check_remotes(workspace: Workspace, remotes: Iterable[str]) -> None:
         if settings is None or "url" not in settings:
             raise UserError(
                 f"DVC has no remote {remote!r}",
-                where="versioning.push",
+                where=where,
                 rule="it names remotes of `dvc remote list`",
                 remedy=did_you_mean(remote, known) if known else f"dvc remote add {remote} URL",
             )
@@ -56,7 +60,7 @@ def check_remotes(workspace: Workspace, remotes: Iterable[str]) -> None:
         if on:
             raise UserError(
                 f"DVC's remote {remote!r} has {on[0]} on",
-                where="versioning.push",
+                where=where,
                 rule="pushing there has DVC write the bucket's versions in place of the dataset's "
                 "own into pointers and dvc.lock",
                 remedy=f"dvc remote modify --unset {remote} {on[0]}, or another remote",
@@ -86,21 +90,14 @@ def push_dataset(
         UserError: dvc.lock or the pointer is damaged.
     """
     targets, state = _targets(workspace, dataset), _state(workspace, dataset)
-    for wait in _waits():
-        try:
-            _send(workspace, remote, targets, on_line)
-            break
-        except _Failed as failed:
-            if wait is None:
-                raise RunError(
-                    f"DVC's remote {remote}: sending {dataset} still failed after "
-                    f"{PATIENCE_SECONDS / 60:g} minutes: {failed}; "
-                    "the next retraining sends what is missing"
-                ) from None
-            on_line(f"remote {remote}: {failed}; again in {wait:g} s")
-            time.sleep(wait)
+    _send_patiently(workspace, remote, targets, on_line, what=dataset)
     note = _note(workspace, dataset)
     files.write_text(note, json.dumps(_sent(note) | {remote: state}))
+
+
+def push_stages(workspace: Workspace, stages: Sequence[str], remote: str) -> None:
+    """Send what stages have left to one of DVC's remotes; raises as `push_dataset` does."""
+    _send_patiently(workspace, remote, list(stages), lambda line: None, what=", ".join(stages))
 
 
 def unpushed(workspace: Workspace, dataset: str, remotes: Iterable[str]) -> list[str]:
@@ -117,6 +114,29 @@ def unpushed(workspace: Workspace, dataset: str, remotes: Iterable[str]) -> list
 
 class _Failed(Exception):  # noqa: N818
     """An attempt failed; its words say why."""
+
+
+def _send_patiently(
+    workspace: Workspace,
+    remote: str,
+    targets: list[str],
+    on_line: Callable[[str], None],
+    *,
+    what: str,
+) -> None:
+    for wait in _waits():
+        try:
+            return _send(workspace, remote, targets, on_line)
+        except _Failed as failed:
+            if wait is None:
+                raise RunError(
+                    f"DVC's remote {remote}: sending {what} still failed after "
+                    f"{PATIENCE_SECONDS / 60:g} minutes: {failed}; "
+                    "the next retraining sends what is missing"
+                ) from None
+            on_line(f"remote {remote}: {failed}; again in {wait:g} s")
+            time.sleep(wait)
+    return None
 
 
 def _send(

@@ -1,0 +1,204 @@
+"""A stage that runs in another folder: it ends as if it had run in the workspace."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from filelock import FileLock
+
+from keyslice import versioning
+from keyslice.config import Workspace
+from keyslice.errors import RunError, UserError
+from keyslice.stages.running import alive, identity
+from keyslice.versioning import elsewhere, lock, objects
+
+pytestmark = pytest.mark.forked_dvc
+
+DATASET, STAGES = "ward", ("train@ward-das", "evaluate@ward-das")
+
+
+@pytest.fixture
+def remote(workspace: Workspace, tmp_path: Path) -> str:
+    """The name of a remote that is a folder."""
+    (tmp_path / "store").mkdir()
+    command = [sys.executable, "-m", "dvc", "remote", "add", "store", str(tmp_path / "store")]
+    assert versioning.run(command, cwd=workspace.root).code == 0
+    return "store"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "worker"
+
+
+def locked(workspace: Workspace) -> dict[str, dict]:
+    return {name: lock.entries(workspace)[name] for name in STAGES}
+
+
+def status(workspace: Workspace) -> set[str]:
+    return set(versioning.stale(workspace, [DATASET])) & set(STAGES)
+
+
+def test_both_stages_of_a_variant_come_back_bit_for_bit_and_nothing_private_went(
+    workspace: Workspace, remote: str, base: Path, tmp_path: Path
+) -> None:
+    here = Workspace(Path(shutil.copytree(workspace.root, tmp_path / "here", symlinks=True)))
+    for stage in STAGES:
+        versioning.reproduce(here, stage)
+    (workspace.state / "key").parent.mkdir(exist_ok=True)
+    (workspace.state / "key").write_text("secret")
+
+    parcel = elsewhere.pack(workspace, DATASET, remote)
+    trained = elsewhere.carry_out(parcel, STAGES[0], base)
+    evaluated = elsewhere.carry_out(parcel, STAGES[1], base, before=[trained])
+    places = [path for path in base.iterdir() if path.is_dir() and path.name != "cache"]
+    assert len(places) == 1  # the second one found it free
+    names = {p.relative_to(places[0]).as_posix() for p in places[0].rglob("*") if p.is_file()}
+    assert "state/key" not in names
+    assert not any(name.startswith("data/exams/ward/") for name in names)
+    assert not (workspace.models(DATASET, "das")).exists()
+
+    elsewhere.take_in(workspace, [trained, evaluated], remote)
+    assert locked(workspace) == locked(here)
+    assert not status(workspace)
+    for folder in (Workspace.models, Workspace.results):
+        theirs, ours = folder(here, DATASET, "das"), folder(workspace, DATASET, "das")
+        files = sorted(p.relative_to(theirs) for p in theirs.rglob("*") if p.is_file())
+        assert files
+        for name in files:
+            assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+
+    elsewhere.clear(base)
+    left = [path.name for path in base.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert left == []
+
+
+def test_an_evaluation_alone_reads_the_model_from_the_remote(
+    workspace: Workspace, remote: str, base: Path
+) -> None:
+    versioning.reproduce(workspace, STAGES[0])
+    parcel = elsewhere.pack(workspace, DATASET, remote, trained=["das"])
+    evaluated = elsewhere.carry_out(parcel, STAGES[1], base)
+    elsewhere.take_in(workspace, [evaluated], remote)
+    assert not status(workspace)
+
+
+def test_results_for_other_settings_than_those_of_now_are_not_taken_in(
+    workspace: Workspace, remote: str, base: Path
+) -> None:
+    trained = elsewhere.carry_out(elsewhere.pack(workspace, DATASET, remote), STAGES[0], base)
+    text = workspace.params.read_text()
+    workspace.params.write_text(text.replace("epochs: 3", "epochs: 4"))
+    assert "epochs: 4" in workspace.params.read_text()
+    with pytest.raises(elsewhere.Changed, match="has changed since it was sent"):
+        elsewhere.take_in(workspace, [trained], remote)
+    assert STAGES[0] not in lock.entries(workspace)
+    workspace.params.write_text(text)
+    elsewhere.take_in(workspace, [trained], remote)  # nothing is in its way
+
+
+@pytest.mark.parametrize("harm", ["other bytes", "missing"])
+def test_a_file_that_is_not_what_it_should_be_is_refused(
+    workspace: Workspace, remote: str, base: Path, tmp_path: Path, harm: str
+) -> None:
+    trained = elsewhere.carry_out(elsewhere.pack(workspace, DATASET, remote), STAGES[0], base)
+    [tree] = lock.outputs({STAGES[0]: trained.entry}, STAGES[0]).values()
+    store = objects.Store("store", tmp_path / "store")
+    one = json.loads(store.find(tree)[0].read_text())[0]["md5"]
+    [file] = store.find(one)
+    file.chmod(0o600)
+    file.unlink() if harm == "missing" else file.write_text("other bytes")
+    with pytest.raises(RunError, match="files are missing there, or are not what they should be"):
+        elsewhere.take_in(workspace, [trained], remote)
+    assert STAGES[0] not in lock.entries(workspace)
+    assert not workspace.models(DATASET, "das").exists()
+
+
+def test_what_the_run_cache_has_is_not_sent_away(workspace: Workspace) -> None:
+    assert not elsewhere.restored(workspace, DATASET, "das")
+    versioning.reproduce(workspace, STAGES[0])
+    model = workspace.models(DATASET, "das")
+    shutil.rmtree(model)
+    assert elsewhere.restored(workspace, DATASET, "das")
+    assert (model / "settings.json").is_file()
+    assert not elsewhere.restored(workspace, DATASET, "full")
+
+
+def test_a_place_is_one_processs_and_a_variants_checkpoints_are_found_again(base: Path) -> None:
+    base.mkdir()
+    kept = base / "1" / elsewhere.CHECKPOINTS / "ward" / "das"
+    kept.mkdir(parents=True)
+    for number in (0, 1):
+        (base / f"{number}.lock").touch()
+    variant = Path("ward") / "das"
+    with elsewhere._place(base, variant) as first, elsewhere._place(base, variant) as second:
+        assert (first.root.name, second.root.name) == ("1", "0")
+        with elsewhere._place(base, variant) as third:
+            assert third.root.name == "2"
+        (second.root / "data").mkdir(parents=True)
+        (first.root / "data").mkdir(parents=True)
+        (base / "cache").mkdir()
+        guard = FileLock(base / "0.lock")
+        assert not elsewhere._taken(guard)
+        elsewhere.clear(base)
+        assert (second.root / "data").is_dir()
+        assert (base / "cache").is_dir()
+    elsewhere.clear(base)
+    assert kept.is_dir()
+    assert not (base / "1" / "data").exists()
+    assert not (base / "cache").exists()
+
+
+def test_an_address_with_a_password_is_not_sent_to_workers(workspace: Workspace) -> None:
+    command = [sys.executable, "-m", "dvc", "remote", "add", "far", "ssh://anna:secret@host/x"]
+    assert versioning.run(command, cwd=workspace.root).code == 0
+    with pytest.raises(UserError, match="its address holds a password") as refused:
+        elsewhere.check(workspace, "far")
+    assert "secret" not in str(refused.value)
+    with pytest.raises(UserError, match=r"run\.remote: DVC has no remote 'none'"):
+        elsewhere.check(workspace, "none")
+
+
+def test_another_thread_may_end_children(tmp_path: Path) -> None:
+    with versioning.children() as end:
+        timer = threading.Timer(0.5, end)
+        timer.start()
+        ended = versioning.run(["sleep", "60"], cwd=tmp_path)
+        assert ended.code < 0
+        with pytest.raises(versioning.ChildrenEndedError):
+            versioning.run(["true"], cwd=tmp_path)
+
+
+def test_a_leashed_child_ends_with_its_owner(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from keyslice import versioning
+with versioning.children(leashed=True):
+    versioning.run([sys.executable, "-c", "import os, time; "
+        "open('pid', 'w').write(str(os.getpid())); time.sleep(600)"], cwd=Path())
+"""
+    owner = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child = identity(psutil.Process(int((tmp_path / "pid").read_text())))
+    owner.kill()
+    owner.wait()
+    while alive(child) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_leash_passes_on_how_its_child_ended(tmp_path: Path) -> None:
+    with versioning.children(leashed=True):
+        assert versioning.run(["sh", "-c", "echo said; exit 3"], cwd=tmp_path) == (
+            versioning.processes.Finished(3, ("said",))
+        )
