@@ -7,8 +7,8 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows import attempts, engine, tasks
-from flows.chain import Retrained, retrain
+from flows import announcing, attempts, engine, notify, tasks
+from flows.chain import Retrained, RetrainFailed, retrain
 from flows.due import SOURCE_CHANGED, held_due
 from keyslice import versioning
 from keyslice.config import FolderDataset, Params, Workspace
@@ -40,8 +40,11 @@ def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Re
             attempt = attempts.begin(workspace, dataset, why, str(flow_run.id))
             try:
                 outcome, state = _attempt(workspace, params, dataset, log.info)
-            except Exception:
+            except Exception as error:
                 attempts.end(workspace, dataset, attempt, "failed")
+                if not isinstance(error, RetrainFailed):  # that one has told of itself
+                    told = notify.failure({dataset: error})
+                    announcing.tell(workspace, params, "failure", told, dataset)
                 raise
             except BaseException:  # a signal
                 if _cancelled_by_a_person():

@@ -50,7 +50,7 @@ from keyslice.stages.running import alive
 ARRIVED = "keyslice.exams.arrived"
 """The event that starts a retraining; see `resource_of`."""
 POLL_SECONDS = 30.0
-"""From one question for runs that are due to the next."""
+"""From one question for runs that are due to the next, at most; else retrain.watch_seconds."""
 OPEN = [
     StateType.SCHEDULED,
     StateType.PENDING,
@@ -170,7 +170,7 @@ async def _serve(workspace: Workspace, params: Params, tell: Tell) -> None:
         loop.add_signal_handler(number, stopping.set)
     runner = SteadyRunner(
         "keyslice",
-        query_seconds=POLL_SECONDS,
+        query_seconds=min(POLL_SECONDS, params.retrain.watch_seconds),
         limit=params.service.retrainings,
         pause_on_shutdown=False,
     )
@@ -204,15 +204,14 @@ async def _watch(workspace: Workspace, params: Params, ids: Mapping[str, UUID], 
         for name, dataset in params.datasets.items()
     }
     said: dict[str, str] = {}
-    seen = {name: attempts.last(workspace, name) for name in watches}
+    seen = {name: _words(workspace, name) for name in watches}
     async with get_client() as client:
         while True:
             for name, watch in watches.items():
                 try:
-                    last = attempts.last(workspace, name)
-                    if last is not None and last != seen[name]:
-                        tell(f"{name}: {last.words}")
-                    seen[name] = last
+                    if (words := _words(workspace, name)) != seen[name]:
+                        tell(f"{name}: {words}")
+                        seen[name] = words
                     order = await anyio.to_thread.run_sync(watch.look)
                     if order and not await _under_way(workspace, client, name, ids[name]):
                         tell(f"{name}: {order[1]}")
@@ -225,6 +224,11 @@ async def _watch(workspace: Workspace, params: Params, ids: Mapping[str, UUID], 
                         tell(f"{name}: {told}")
                     said[name] = told
             await anyio.sleep(params.retrain.watch_seconds)
+
+
+def _words(workspace: Workspace, dataset: str) -> str:
+    last = attempts.last(workspace, dataset)
+    return "" if last is None else last.words
 
 
 def _count(workspace: Workspace, dataset: str) -> set[str]:

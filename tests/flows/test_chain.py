@@ -292,7 +292,12 @@ def test_a_mistake_fails_the_attempt_and_is_told(
         raise UserError("no folder", where="datasets.tiny.path")
 
     monkeypatch.setattr(current, "held_due", mistaken)
+    told: list[notify.Happening] = []
+    monkeypatch.setattr(notify, "send", lambda _, __, happening: told.append(happening))
     state, attempt = _kept_current(settled)
+    [happening] = told
+    assert (happening.occasion, happening.dataset) == ("failure", "tiny")
+    assert "datasets.tiny.path" not in happening.sentence  # words of an error stay here
     assert state.type.value == "FAILED"
     assert "datasets.tiny.path: no folder" in (state.message or "")
     assert attempt is not None

@@ -73,7 +73,8 @@ class Retrain(RetrainOfOne):
     """The same for all datasets, with overrides by the dataset's name."""
 
     watch_seconds: Rate = 60.0
-    """From one look at the inboxes to the next."""
+    """From one look at the inboxes to the next; runs that are due are asked for at least as often,
+    and each half minute."""
     stage_hours: Rate = 48.0
     """A stage that has not ended by then is ended, and has failed."""
     datasets: dict[str, dict[str, Any]] = {}
