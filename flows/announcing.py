@@ -27,12 +27,23 @@ def tell(
 
 
 def registered(
-    workspace: Workspace, params: Params, dataset: str, version: int, gated: Gated | None
+    workspace: Workspace,
+    params: Params,
+    dataset: str,
+    version: int,
+    gated: Gated | None,
+    *,
+    new: bool,
 ) -> None:
-    """Tell of a new version, how its gate went, and that a person has to decide."""
+    """Tell of a new version, how its gate went, and that a person has to decide.
+
+    Each for itself: a retraining that was cut off between them goes on with the gate of a version
+    that is not `new`.
+    """
     named = f"version {version} of {dataset}"
-    tell(workspace, params, "candidate", f"{named} is registered", dataset, version)
-    if gated is None:
+    if new:
+        tell(workspace, params, "candidate", f"{named} is registered", dataset, version)
+    if gated is None or not gated.new:
         return
     told = f"the gate of {named}: {gated.sentence}"
     tell(workspace, params, "gate", told, dataset, version, gated.event)

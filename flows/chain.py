@@ -88,7 +88,7 @@ def _chain(root: str, dataset: str) -> Retrained:
     versioning.check_remotes(workspace, params.versioning.push)
     notify.check(workspace, params)
     if params.run.engine == "dask":
-        from flows.farm import check  # Dask need not be installed otherwise
+        from flows.cluster import check  # Dask need not be installed otherwise
 
         check(workspace, params)
     taken = tasks.ingest(root, dataset)
@@ -115,8 +115,7 @@ def _chain(root: str, dataset: str) -> Retrained:
     known = publish.published(workspace, params, dataset)
     number = tasks.register(root, dataset, run_id)
     gated = tasks.gate(root, dataset, number)
-    if number != known:
-        announcing.registered(workspace, params, dataset, number, gated)
+    announcing.registered(workspace, params, dataset, number, gated, new=number != known)
     announcing.show(workspace, dataset, number, taken, drift, gated)
     warnings = _keep(workspace, params, dataset, run_id, number)
     if warnings:

@@ -19,4 +19,6 @@ def environment(workspace: Workspace, *, verbose: bool = False) -> dict[str, str
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING" if verbose else "CRITICAL",
         "PREFECT_CLI_PROMPT": "false",
+        # After 2, 4, 8, … seconds: a run outlives a server that is away for 17 minutes.
+        "PREFECT_CLIENT_MAX_RETRIES": "9",
     }

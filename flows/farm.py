@@ -6,119 +6,36 @@ the flow. See `keyslice.versioning.elsewhere` for what a worker is given and giv
 
 import logging
 import os
-import platform
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import httpx
-from distributed import Client, Worker, get_worker
+from distributed import Worker, get_worker
 from prefect import get_client, task
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 
+from flows import cluster
+from flows.cluster import Software, connected, software
 from flows.progress import step
 from flows.tasks import RETRIES, far, opened
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import RunError, UserError
-from keyslice.versioning import elsewhere
+from keyslice.versioning import elsewhere, places
 from keyslice.versioning.elsewhere import Parcel, Result
 
 FOLDER = "KEYSLICE_WORKER_FOLDER"
 """Where a worker keeps checkouts, data and checkpoints; default: in Dask's own scratch folder."""
-LIBRARIES = (
-    *("keyslice", "prefect", "prefect-dask", "dask", "distributed", "cloudpickle", "dvc"),
-    *("torch", "torchvision", "timm", "lightning", "numpy", "pandas", "pyarrow", "scikit-learn"),
-)
-"""What must be the same wherever a retraining runs, for its results to be the same."""
-CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.5
 TAIL = 20
 """Last lines of a stage that failed, for its page in Prefect."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Software:
-    """What a process runs."""
-
-    python: str
-    """Release, without its last number."""
-    libraries: dict[str, str]
-    """Version of each of LIBRARIES; empty: not installed."""
-
-    def differences(self, other: "Software") -> list[str]:
-        """`torch 2.14.0, not 2.15.0` for each that is not `other`'s."""
-        here, there = ({"python": one.python} | one.libraries for one in (self, other))
-        return [f"{n} {here[n] or 'missing'}, not {there[n]}" for n in here if here[n] != there[n]]
-
-
-def software() -> Software:
-    """Of this process."""
-
-    def installed(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return ""
-
-    python = ".".join(platform.python_version_tuple()[:2])
-    return Software(python, {name: installed(name) for name in LIBRARIES})
-
-
-def check(workspace: Workspace, params: Params) -> None:
-    """Whether the cluster can do the work, asked before any is begun.
-
-    Raises:
-        UserError: the scheduler does not answer or has no worker; a worker has other software or
-            does not reach Prefect's server; the remote is unfit.
-    """
-    elsewhere.check(workspace, params.run.remote or "")
-    address, api = params.run.scheduler or "", PREFECT_API_URL.value()
-    if api is None:
-        raise UserError(
-            "PREFECT_API_URL is not set",
-            where="run.engine: dask",
-            rule="workers tell Prefect's server what they do; one that a run starts for itself "
-            "answers nobody else",
-            remedy="keyslice up, and an address of it that the workers reach",
-        )
-    with _connected(address) as client:
-        found: Any = client.run(_look_around, api, on_error="return")
-    if not found:
-        raise UserError(
-            "the scheduler has no worker",
-            where=f"run.scheduler: {address}",
-            remedy=f"dask worker {address} --nthreads 1, on each machine",
-        )
-    for worker, answer in found.items():
-        if isinstance(answer, BaseException):
-            raise UserError(
-                f"the worker {worker} cannot work for Keyslice: {answer}",
-                rule="each worker has Keyslice installed",
-                remedy="install it from the same requirements.lock",
-            )
-        if other := answer[0].differences(software()):
-            raise UserError(
-                f"the worker {worker} has {', '.join(other)}",
-                rule="workers have the flow's own software, or results would differ",
-                remedy="install it from the same requirements.lock",
-            )
-        if answer[1]:
-            raise UserError(
-                f"the worker {worker} does not reach Prefect's server at {api}: {answer[1]}",
-                where="PREFECT_API_URL",
-                remedy="an address that the workers reach (service.host opens the server wider)",
-            )
 
 
 def variants(
@@ -157,7 +74,7 @@ def variants(
                         take_in(root, dataset, name, results, parent)
                     if failed is not None:
                         failures[name] = failed
-                except Exception as error:
+                except Exception as error:  # of one variant: the others go on
                     failures[name] = error
             time.sleep(POLL_SECONDS)
     _clear_workers(params)
@@ -231,7 +148,7 @@ def _mirror(workspace: Workspace, dataset: str, variant: str, parent: str) -> No
 
     try:
         Mirror(workspace, dataset).variant(parent, variant)
-    except Exception:
+    except Exception:  # whatever MLflow raises: nothing of the work is lost by it
         _log.info("the variant could not be shown in MLflow", exc_info=True)
 
 
@@ -244,7 +161,7 @@ def _results(futures: Sequence[Any]) -> tuple[list[Result], BaseException | None
     results: list[Result] = []
     for future in futures:
         stage_over = future.wrapped_future.status
-        future.wait(CONNECT_SECONDS)
+        future.wait(cluster.CONNECT_SECONDS)
         state = getattr(future, "_final_state", None)
         if state is None:
             return results, _lost(future, stage_over)
@@ -264,45 +181,22 @@ def _lost(future: Any, status: str) -> RunError:
     try:
         with get_client(sync_client=True) as client:
             client.set_task_run_state(future.task_run_id, Crashed(message=told), force=True)
-    except Exception:
+    except Exception:  # the error below is what matters
         _log.info("Prefect's server could not be told", exc_info=True)
     return RunError(f"{told}; what has come back is kept, run it again")
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[Client]:
-    try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError) as error:
-        raise UserError(
-            f"no Dask scheduler answers ({type(error).__name__})",
-            where=f"run.scheduler: {address}",
-            remedy="start it (dask scheduler), or set run.engine to threads",
-        ) from None
-    with client:
-        yield client
-
-
-def _look_around(api: str) -> tuple[Software, str]:
-    """On a worker: its software, and why Prefect's server cannot be reached (empty: it can)."""
-    try:
-        httpx.get(f"{api}/health", timeout=CONNECT_SECONDS)
-    except httpx.HTTPError as error:
-        return software(), type(error).__name__
-    return software(), ""
 
 
 def _clear_workers(params: Params) -> None:
     """No exam's frames stay on a worker that has nothing more to do."""
     try:
-        with _connected(params.run.scheduler or "") as client:
+        with connected(params.run.scheduler or "") as client:
             client.run(_clear, on_error="return")
     except UserError:
         _log.warning("the workers' folders could not be cleared", exc_info=True)
 
 
 def _clear(dask_worker: Worker) -> None:
-    elsewhere.clear(_folder(dask_worker))
+    places.clear(_folder(dask_worker))
 
 
 def _folder(worker: Worker) -> Path:

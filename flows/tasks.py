@@ -23,8 +23,6 @@ from keyslice.errors import RunError, UserError
 from keyslice.exams.ingestion import IngestReport
 
 LATENCY = (sys.executable, "-P", "-m", "keyslice.cli", "stage", "latency")
-
-
 SIGNALLED = 128
 """A shell adds the signal to this where one has ended its command."""
 COUNTED = {
@@ -49,6 +47,8 @@ class Gated:
     """Of the ledger: its number."""
     waits: bool
     """Whether a person has to decide."""
+    new: bool
+    """Whether the gate was run now; else it has been before, for the same reasons."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,8 @@ def gate(root: str, dataset: str, version: int) -> Gated | None:
 
     workspace, params = opened(root)
     with step(f"gate of {dataset}") as shown:
-        if standing.champion(ledger.read(workspace), dataset) == version:
+        known = ledger.read(workspace)
+        if standing.champion(known, dataset) == version:
             shown.outcome = "is the champion"
             return None
         event = gate.run(workspace, params, dataset, version)
@@ -297,7 +298,8 @@ def gate(root: str, dataset: str, version: int) -> Gated | None:
             key=f"gate-{dataset.replace('_', '-')}",
             description=f"{dataset}, model version {version}, event {event.number} of the ledger",
         )
-        return Gated(f"{shown.outcome}; {shown.detail}", event.number, waits)
+        new = event.number not in {one.number for one in known}
+        return Gated(f"{shown.outcome}; {shown.detail}", event.number, waits, new)
 
 
 @task(task_run_name="commit {dataset}", persist_result=False)

@@ -5,7 +5,6 @@ standard variables (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE); http to this machine 
 """
 
 import hmac
-import ipaddress
 import logging
 import os
 import ssl
@@ -16,14 +15,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from time import sleep
 
 import httpx
 
-from keyslice import __version__
+from keyslice import __version__, private_file
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
+from keyslice.loopback import loopback
 
 ADDRESS_VARIABLE = "KEYSLICE_WEBHOOK"
 SECRET_VARIABLE = "KEYSLICE_WEBHOOK_SECRET_FILE"  # noqa: S105 - the name of a variable
@@ -206,43 +205,19 @@ def _address(text: str) -> httpx.URL:
 
 def _within(address: httpx.URL) -> bool:
     """Whether it is http to this machine itself."""
-    if address.scheme != "http":
-        return False
-    try:
-        return address.host == "localhost" or ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        return False
+    return address.scheme == "http" and loopback(address.host)
 
 
 def _secret(workspace: Workspace) -> bytes | None:
     """The text in the file that KEYSLICE_WEBHOOK_SECRET_FILE names, less white space around it."""
-    if not (named := os.environ.get(SECRET_VARIABLE)):
+    remedy = "openssl rand -hex 32 > FILE; chmod 600 FILE; and give it to the receiver"
+    content = private_file.secret(workspace, SECRET_VARIABLE, remedy=remedy)
+    if content is None:
         return None
-    path = Path(named).expanduser().resolve()
-    remedy = f"openssl rand -hex 32 > {path}; chmod 600 {path}; and give it to the receiver"
-    try:
-        secret, mode = path.read_bytes().strip(), path.stat().st_mode
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path} ({error.strerror})", where=SECRET_VARIABLE, remedy=remedy
-        ) from None
-    if path.is_relative_to(workspace.root.resolve()):
-        raise UserError(
-            f"{path} lies inside the workspace",
-            where=SECRET_VARIABLE,
-            rule="a secret must lie where nothing is versioned or shared",
-            remedy="move it away and set the variable anew",
-        )
-    if mode & 0o077:
-        raise UserError(
-            f"{path} can be read by others than its owner",
-            where=SECRET_VARIABLE,
-            rule="what messages are signed with is secret",
-            remedy=f"chmod 600 {path}",
-        )
+    secret = content.strip()
     if len(secret) < SECRET_BYTES:
         raise UserError(
-            f"{path} holds {len(secret)} characters",
+            f"the file holds {len(secret)} characters",
             where=SECRET_VARIABLE,
             rule=f"a secret has at least {SECRET_BYTES}",
             remedy=remedy,

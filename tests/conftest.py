@@ -136,7 +136,7 @@ def _forked_dvc(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stage_settings() -> Callable[..., StageSettings]:
     """`stage_settings("das", keep=0.5, epochs=2, …)`: a variant with a tiny backbone."""
 

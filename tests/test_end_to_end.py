@@ -10,59 +10,19 @@ import re
 import shlex
 import shutil
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
 import matplotlib
-import nibabel as nib
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from tests import forking
 from tests.conftest import forked_from
+from tests.scans import PARAMS, run, write_exams
 
 WHOLE = "KEYSLICE_CHAOS" in os.environ
-PARAMS = {
-    "datasets": {
-        "scans": {
-            "source": "folder",
-            "identifiers": "public",
-            "classes": ["dark", "bright"],
-            "split": {"train": 0.5, "validation": 0.25, "test": 0.25},
-        }
-    },
-    "variants": {
-        "full": {"sampler": "full"},
-        "das": {"sampler": "das", "keep": 0.5},
-    },
-    "prepare": {"image_size": 32},
-    "backbone": {"name": "test_resnet", "weights": "none"},
-    "train": {
-        "seeds": [0, 1],
-        "epochs": 2,
-        "batch_size": 8,
-        "learning_rate": 0.003,
-        "device": "cpu",
-    },
-    "model": {},
-    "evaluate": {"resamples": 50},
-    "compare": {"references": ["full"], "contact_sheets": 1},
-}
-
-
-def _run(root: Path, command: list[str], **given: str) -> subprocess.CompletedProcess[str]:
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
-    own |= {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "COLUMNS": "80",
-    }
-    return subprocess.run(
-        command, cwd=root, env=own | given, text=True, capture_output=True, check=False
-    )
 
 
 @pytest.fixture(scope="module")
@@ -93,21 +53,7 @@ def keyslice(commands, home, request):
     given = {"HOME": str(home), "MPLCONFIGDIR": matplotlib.get_configdir()}
     if not WHOLE:
         given[forking.DVC_SOCKET] = request.getfixturevalue("dvc_server")
-    return lambda root, *arguments: _run(root, [str(commands / "keyslice"), *arguments], **given)
-
-
-def _write_exams(folder: Path, numbers: range) -> None:
-    rng = np.random.default_rng(numbers.start)
-    folder.mkdir(parents=True, exist_ok=True)
-    table = folder / "labels.csv"
-    lines = table.read_text().splitlines() if table.exists() else ["file,patient_id,label"]
-    for i in numbers:
-        level = 60 + 120 * (i % 2)
-        frames = rng.normal(level, 9, (24, 20, int(rng.integers(5, 9)))).clip(0, 255)
-        image = nib.Nifti1Image(frames.astype(np.uint8), np.diag([1.0, 1.0, 4.0, 1.0]))
-        nib.save(image, folder / f"Roe_Ann_{i:02}.nii.gz")
-        lines.append(f"Roe_Ann_{i:02}.nii.gz,MRN-{i:05},{('dark', 'bright')[i % 2]}")
-    table.write_text("\n".join(lines) + "\n")
+    return lambda root, *arguments: run(root, [str(commands / "keyslice"), *arguments], **given)
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +63,9 @@ def workspace(clone, keyslice, commands):
     if not WHOLE:
         stages = (root / "dvc.yaml").read_text()
         (root / "dvc.yaml").write_text(stages.replace("cmd: keyslice", f"cmd: {commands}/keyslice"))
-    _write_exams(root / "data" / "inbox" / "scans", range(24))
+    write_exams(root / "data" / "inbox" / "scans", range(24))
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-        assert _run(root, command).returncode == 0
+        assert run(root, command).returncode == 0
     for command in ("ingest", "retrain"):
         done = keyslice(root, command, "scans")
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
@@ -149,7 +95,7 @@ def test_half_of_the_frames_were_kept_at_half_the_cost(workspace):
 
 
 def test_dvc_finds_nothing_to_do_after_it(workspace):
-    done = _run(workspace, [sys.executable, "-m", "dvc", "status", "--json"])
+    done = run(workspace, [sys.executable, "-m", "dvc", "status", "--json"])
     assert json.loads(done.stdout) == {}
 
 
@@ -207,7 +153,7 @@ def test_the_registered_version_names_where_it_came_from(workspace):
     client = MlflowClient(f"sqlite:///{workspace}/state/mlflow.db")
     version = client.get_model_version_by_alias("scans", "challenger")
     commit = version.tags["keyslice.run_commit"]
-    listed = _run(workspace, ["git", "ls-tree", "-r", "--name-only", commit]).stdout.split()
+    listed = run(workspace, ["git", "ls-tree", "-r", "--name-only", commit]).stdout.split()
     assert {"dvc.lock", "params.yaml", "data/exams/scans.dvc"} <= set(listed)
     pointer = yaml.safe_load((workspace / "data" / "exams" / "scans.dvc").read_text())
     assert version.tags["keyslice.dataset_version"] == pointer["outs"][0]["md5"]
@@ -263,7 +209,7 @@ def test_a_stored_prediction_can_be_repeated_from_the_file(workspace, predicted)
 
 def test_no_patient_id_and_no_file_name_is_in_what_was_written(workspace, tmp_path, contents):
     """Neither in the data, the state (databases, logs), DVC's cache nor in a run's commit."""
-    refs = _run(workspace, ["git", "for-each-ref", "--format=%(objectname)", "refs/keyslice/runs"])
+    refs = run(workspace, ["git", "for-each-ref", "--format=%(objectname)", "refs/keyslice/runs"])
     commits = refs.stdout.split()
     assert commits
     for commit in commits:
@@ -272,9 +218,9 @@ def test_no_patient_id_and_no_file_name_is_in_what_was_written(workspace, tmp_pa
             ["git", "archive", "--output", f"{tmp_path}/{commit}.tar", commit],
             ["tar", "-xf", f"{tmp_path}/{commit}.tar", "-C", f"{tmp_path}/{commit}"],
         ):
-            assert _run(workspace, command).returncode == 0
+            assert run(workspace, command).returncode == 0
         (tmp_path / f"{commit}.txt").write_text(
-            _run(workspace, ["git", "cat-file", "commit", commit]).stdout
+            run(workspace, ["git", "cat-file", "commit", commit]).stdout
         )
     tops = [workspace / "data", workspace / "state", workspace / ".dvc", tmp_path]
     written = [p for top in tops for p in top.rglob("*") if p.is_file()]
@@ -289,7 +235,7 @@ def test_more_exams_extend_the_dataset_and_are_seen_as_news(keyslice, workspace,
     copy = tmp_path / "grown"
     shutil.copytree(workspace, copy)
     before = pd.read_parquet(copy / "data" / "exams" / "scans" / "manifest.parquet")
-    _write_exams(copy / "data" / "inbox" / "scans", range(24, 27))
+    write_exams(copy / "data" / "inbox" / "scans", range(24, 27))
     told = json.loads(keyslice(copy, "ingest", "--json", "scans").stdout)
     after = pd.read_parquet(copy / "data" / "exams" / "scans" / "manifest.parquet")
     assert told["report"]["accepted"] == 3
@@ -339,7 +285,7 @@ def test_a_version_is_rebuilt_bit_for_bit_and_a_training_really_ran(keyslice, wo
     told = json.loads(done.stdout)
     assert told["outcome"] == "identical", told
     assert told["epochs"] == PARAMS["train"]["epochs"]
-    left = _run(workspace, ["git", "worktree", "list"]).stdout.splitlines()
+    left = run(workspace, ["git", "worktree", "list"]).stdout.splitlines()
     assert len(left) == 1
 
 
@@ -404,7 +350,7 @@ def test_exams_that_come_and_a_patient_who_withdraws_alter_nothing_that_is_told(
     keyslice, workspace
 ):
     """Last of all: the data moves on, what was made of the patient is gone, and all is sound."""
-    _write_exams(workspace / "data" / "inbox" / "scans", range(24, 27))
+    write_exams(workspace / "data" / "inbox" / "scans", range(24, 27))
     assert keyslice(workspace, "ingest", "scans").returncode == 0
     asked = ("withdraw", "--patient", "MRN-00003", "--reason", "asked", "--yes")
     assert keyslice(workspace, *asked).returncode == 0

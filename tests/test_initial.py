@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyslice import initial, versioning
-from keyslice.config import StageSettings, Train, Workspace
+from keyslice.config import StageSettings, Workspace
 from keyslice.errors import UserError
 from keyslice.initial import Ancestor
 
@@ -35,25 +35,8 @@ champions = st.none() | st.sampled_from([FIRST, SECOND])
 
 
 @pytest.fixture(scope="module")
-def made() -> dict[str, StageSettings]:
-    from keyslice.config import SAMPLER_SETTINGS, Backbone, Evaluate, Model, Prepare
-
-    def make(sampler: str, *, keep: float = 0.5, start: str = "champion") -> StageSettings:
-        return StageSettings(
-            dataset="tiny",
-            classes=("no", "yes"),
-            variant=sampler,
-            sampler=sampler,
-            keep=1.0 if sampler == "full" else keep,
-            sampler_settings=SAMPLER_SETTINGS[sampler](),
-            prepare=Prepare(),
-            backbone=Backbone(name="test_resnet", weights="none"),
-            model=Model(),
-            train=Train.model_validate({"start": start}),
-            evaluate=Evaluate(),
-        )
-
-    return settings_of(make)
+def made(stage_settings: Make) -> dict[str, StageSettings]:
+    return settings_of(stage_settings)
 
 
 @given(known=entries, begins=some, champion=champions)

@@ -7,79 +7,39 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
+
+from tests import scans
 
 pytestmark = pytest.mark.skipif(
     "KEYSLICE_CHAOS" not in os.environ, reason="takes minutes; make chaos runs it"
 )
-PARAMS = {
-    "datasets": {
-        "scans": {
-            "source": "folder",
-            "identifiers": "public",
-            "classes": ["dark", "bright"],
-            "split": {"train": 0.5, "validation": 0.25, "test": 0.25},
-            "train": {"start": "champion"},
-        }
-    },
-    "variants": {
-        "full": {"sampler": "full"},
-        "das": {"sampler": "das", "keep": 0.5},
-        "fresh": {"sampler": "das", "keep": 0.5, "train": {"start": "scratch"}},
-    },
-    "prepare": {"image_size": 32},
-    "backbone": {"name": "test_resnet", "weights": "none"},
-    "train": {
-        "seeds": [0],
-        "epochs": 2,
-        "batch_size": 8,
-        "learning_rate": 0.003,
-        "device": "cpu",
-    },
-    "model": {},
-    "evaluate": {"resamples": 50},
-    "compare": {"references": ["full"], "candidates": ["das"], "contact_sheets": 1},
+PARAMS = scans.PARAMS | {
+    "datasets": {"scans": scans.PARAMS["datasets"]["scans"] | {"train": {"start": "champion"}}},
+    "variants": scans.PARAMS["variants"]
+    | {"fresh": {"sampler": "das", "keep": 0.5, "train": {"start": "scratch"}}},
+    "train": scans.PARAMS["train"] | {"seeds": [0]},
+    "compare": scans.PARAMS["compare"] | {"candidates": ["das"]},
 }
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def write_exams(folder: Path, numbers: range) -> None:
-    rng = np.random.default_rng(numbers.start)
-    folder.mkdir(parents=True, exist_ok=True)
-    table = folder / "labels.csv"
-    lines = table.read_text().splitlines() if table.exists() else ["file,patient_id,label"]
-    for i in numbers:
-        frames = rng.normal(60 + 120 * (i % 2), 9, (24, 20, 6)).clip(0, 255).astype(np.uint8)
-        nib.save(nib.Nifti1Image(frames, np.diag([1.0, 1.0, 4.0, 1.0])), folder / f"{i:02}.nii.gz")
-        lines.append(f"{i:02}.nii.gz,MRN-{i:05},{('dark', 'bright')[i % 2]}")
-    table.write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture(scope="module")
 def keyslice(clone: Callable[..., Path]) -> Command:
     """`keyslice("status")`: in a clone with 24 exams, retrained on and approved."""
     root = clone(PARAMS)
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
-    own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
 
     def run(*arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        command = (
-            [sys.executable, "-m", "dvc", *arguments[1:]]
-            if arguments[0] == "dvc"
-            else [sys.executable, "-m", "keyslice.cli", *arguments]
-        )
-        done = subprocess.run(
-            command, cwd=root, env=own, text=True, capture_output=True, check=False
-        )
+        program = "dvc" if arguments[0] == "dvc" else "keyslice.cli"
+        rest = arguments[1:] if program == "dvc" else arguments
+        done = scans.run(root, [sys.executable, "-P", "-m", program, *rest])
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done
 
     run.root = root
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     run("dvc", "init", "-q")
-    write_exams(root / "data/inbox/scans", range(24))
+    scans.write_exams(root / "data/inbox/scans", range(24))
     run("retrain", "scans")
     run("approve", "scans", "1", "--reason", "the first")
     return run
@@ -90,7 +50,7 @@ def second(keyslice: Command) -> Command:
     """Retrained once more, with new exams."""
     # The approval alone is no reason to train.
     assert "Nothing new" in keyslice("retrain", "scans").stdout
-    write_exams(keyslice.root / "data/inbox/scans", range(24, 32))
+    scans.write_exams(keyslice.root / "data/inbox/scans", range(24, 32))
     keyslice("retrain", "scans")
     return keyslice
 

@@ -142,7 +142,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     }  # fmt: skip
     write_lock(workspace, stages)
     params = load(workspace.params)
-    monkeypatch.setattr(objects, "_settings", lambda _: {})  # DVC's; asking it takes a second
+    monkeypatch.setattr(objects, "settings", lambda _: {})  # DVC's; asking it takes a second
     chronicle.run_started(workspace, params, "scans", "")
     told = {
         "model": "scans",

@@ -1,5 +1,6 @@
 """A Prefect server for tests of flows, and a tiny workspace whose stages take no time."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,15 @@ def prefect() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """What a command sets stays within the test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

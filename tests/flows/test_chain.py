@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,15 +39,6 @@ from tests.servers.receiver import Receiver
 pytestmark = pytest.mark.forked_dvc
 
 NAMES = ("full", "das")
-
-
-@pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    """What `run` sets stays within the test."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def runs(workspace: Workspace) -> list[Run]:

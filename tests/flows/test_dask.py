@@ -36,14 +36,6 @@ STAGES = [f"{kind}@tiny-{name}" for kind in ("train", "evaluate") for name in ("
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
-@pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
 @pytest.fixture
 def address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as free:

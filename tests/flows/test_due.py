@@ -137,6 +137,13 @@ def test_prefect_stays_in_the_workspace_and_phones_nobody(workspace: Workspace) 
     assert values["DO_NOT_TRACK"] == "1"
 
 
+def test_a_run_outlives_a_prefect_server_that_is_away_for_a_quarter_of_an_hour(
+    workspace: Workspace,
+) -> None:
+    retries = int(environment(workspace)["PREFECT_CLIENT_MAX_RETRIES"])
+    assert sum(2**number for number in range(1, retries + 1)) > 15 * 60
+
+
 def test_a_prefect_server_that_cannot_be_reached_is_told_by_its_variable(
     workspace: Workspace,
 ) -> None:

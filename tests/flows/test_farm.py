@@ -14,7 +14,7 @@ pytest.importorskip("prefect_dask")
 from distributed import LocalCluster
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import farm
+from flows import cluster, farm
 from keyslice import versioning
 from keyslice.config import Params, Run, Workspace, load
 from keyslice.errors import UserError
@@ -32,14 +32,14 @@ def address() -> Iterator[str]:
         protocol="tcp",
         host="127.0.0.1",
         dashboard_address=None,
-    ) as cluster:
-        yield cluster.scheduler_address
+    ) as local:
+        yield local.scheduler_address
 
 
 @pytest.fixture(autouse=True)
 def _fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elsewhere, "check", lambda *_: "/store")
-    monkeypatch.setattr(farm, "CONNECT_SECONDS", 2.0)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 2.0)
 
 
 def params(workspace: Workspace, address: str) -> Params:
@@ -51,7 +51,7 @@ def refused(workspace: Workspace, address: str, api: str | None = None) -> str:
     """Why the cluster is unfit; empty: it is fit."""
     with temporary_settings({PREFECT_API_URL: api}):
         try:
-            farm.check(workspace, params(workspace, address))
+            cluster.check(workspace, params(workspace, address))
         except UserError as error:
             return str(error)
     return ""
@@ -78,17 +78,17 @@ def test_a_scheduler_that_does_not_answer_is_named(workspace: Workspace) -> None
 def test_a_scheduler_without_workers_is_refused(workspace: Workspace) -> None:
     with LocalCluster(
         n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
-    ) as cluster:
-        said = refused(workspace, cluster.scheduler_address, "http://127.0.0.1:1/api")
+    ) as local:
+        said = refused(workspace, local.scheduler_address, "http://127.0.0.1:1/api")
     assert "the scheduler has no worker" in said
 
 
 def test_a_worker_with_other_software_is_refused(
     workspace: Workspace, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = farm.software()
+    own = cluster.software()
     other = replace(own, libraries=own.libraries | {"torch": "1.0", "timm": ""})
-    monkeypatch.setattr(farm, "_look_around", lambda api: (other, ""))
+    monkeypatch.setattr(cluster, "_look_around", lambda api: (other, ""))
     said = refused(workspace, address, "http://127.0.0.1:1/api")
     torch, timm = own.libraries["torch"], own.libraries["timm"]
     assert f"has torch 1.0, not {torch}, timm missing, not {timm}" in said
@@ -102,7 +102,7 @@ def test_a_worker_without_keyslice_is_refused(
     def fails(api: str) -> None:
         raise ModuleNotFoundError("No module named 'flows'")
 
-    monkeypatch.setattr(farm, "_look_around", fails)
+    monkeypatch.setattr(cluster, "_look_around", fails)
     said = refused(workspace, address, "http://127.0.0.1:1/api")
     assert "cannot work for Keyslice: No module named 'flows'" in said
 

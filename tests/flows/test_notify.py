@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -37,15 +36,6 @@ CANDIDATE = Happening(
     event=41,
     time=NIGHT,
 )
-
-
-@pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    """What a command sets stays within the test."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture

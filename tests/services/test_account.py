@@ -72,7 +72,7 @@ def test_a_file_that_breaks_a_rule_is_refused_without_its_password(
 
 def test_no_commit_can_take_it_along(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, _file(workspace.root, f"ann:{SECRET}"))
-    with pytest.raises(UserError, match="lies in the workspace"):
+    with pytest.raises(UserError, match="lies inside the workspace"):
         account(workspace, "127.0.0.1")
 
 
@@ -80,5 +80,5 @@ def test_one_that_is_not_there_is_told(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "none"))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot read"):
         account(workspace, "127.0.0.1")

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +25,10 @@ from flows import attempts
 from keyslice.config import Workspace
 from keyslice.provenance import events, ledger
 from keyslice.versioning import lock
+from tests import scans
+from tests.scans import PARAMS, write_exams
 from tests.servers.process import free_port
-from tests.test_end_to_end import PARAMS, _write_exams
+from tests.services import installation
 
 pytestmark = [
     pytest.mark.skipif("KEYSLICE_CHAOS" not in os.environ, reason="takes hours: make chaos"),
@@ -41,18 +42,8 @@ MADE = ("exams", "prepared", "models", "results", "comparisons")
 STAGES = ("prepare@scans", "train@scans-das", "evaluate@scans-full", "compare@scans")
 
 
-def _environment() -> dict[str, str]:
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
-    return own | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-    }
-
-
 def _run(root: Path, *command: str) -> str:
-    done = subprocess.run(
-        command, cwd=root, env=_environment(), text=True, capture_output=True, check=False
-    )
+    done = scans.run(root, list(command))
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -61,13 +52,8 @@ def _keyslice(root: Path, *arguments: str) -> str:
     return _run(root, sys.executable, "-P", "-m", "keyslice.cli", *arguments)
 
 
-def _wait(condition: Callable[[], Any], what: str, root: Path) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        log = root.parent / "up.log"
-        assert time.monotonic() < deadline, f"{what}\n{log.read_text()}"
-        time.sleep(0.005)
-    return found
+def _wait(condition: Callable[[], Any], what: str, world: "World") -> Any:
+    return installation.wait(condition, what, world.log, seconds=PATIENCE, poll=0.005)
 
 
 class World:
@@ -76,6 +62,7 @@ class World:
     def __init__(self, root: Path) -> None:
         self.root, self.workspace = root, Workspace(root)
         self.kept = root.with_name("kept")
+        self.log = root.with_name("up.log")
 
     def keep(self) -> None:
         shutil.copytree(self.root, self.kept, symlinks=True)
@@ -83,26 +70,13 @@ class World:
     def restore(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
         _run(self.root.parent, "cp", "-a", str(self.kept), str(self.root))
-        (self.root.parent / "up.log").unlink(missing_ok=True)
+        self.log.unlink(missing_ok=True)
 
     def start(self) -> None:
-        with (self.root.parent / "up.log").open("a") as output:
-            subprocess.Popen(
-                [sys.executable, "-P", "-m", "keyslice.cli", "up"],
-                cwd=self.root,
-                env=_environment(),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        installation.start(self.root, self.log)
 
     def processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter(["cwd", "status"]):
-            ended = process.info["status"] == psutil.STATUS_ZOMBIE
-            if process.info["cwd"] == str(self.root) and not ended:
-                found.append(process)
-        return found
+        return installation.processes(self.root)
 
     def kill(self, target: str) -> None:
         last = attempts.last(self.workspace, "scans")
@@ -163,14 +137,14 @@ def world(clone: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) 
         "service": {"prefect_port": free_port(), "mlflow_port": free_port()},
     }
     shutil.move(clone(PARAMS | service), root)
-    _write_exams(root / "data" / "inbox" / "scans", range(24))
+    write_exams(root / "data" / "inbox" / "scans", range(24))
     dvc = (sys.executable, "-m", "dvc")
     _run(root, "git", "init", "-q")
     _run(root, *dvc, "init", "-q")
     _run(root, *dvc, "remote", "add", "far", str(home / "far"))
     _run(root, "git", "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "settings")
     _keyslice(root, "retrain", "scans")
-    _write_exams(root / "data" / "inbox" / "scans", range(24, 28))
+    write_exams(root / "data" / "inbox" / "scans", range(24, 28))
     found = World(root)
     found.keep()
     yield found
@@ -182,7 +156,7 @@ def undisturbed(world: World) -> dict[str, str]:
     """What a run that nothing disturbs leaves."""
     world.restore()
     world.start()
-    _wait(lambda: _retrained(world), "no retraining", world.root)
+    _wait(lambda: _retrained(world), "no retraining", world)
     world.end()
     shutil.copytree(world.root, world.reference, symlinks=True)
     return world.files()
@@ -248,7 +222,7 @@ def _head(root: Path) -> str:
 def _killed_when(world: World, target: str, moment: Callable[[], bool]) -> Iterator[None]:
     world.restore()
     world.start()
-    _wait(moment, "the moment did not come", world.root)
+    _wait(moment, "the moment did not come", world)
     world.kill(target)
     yield
     if target == "all":
@@ -266,7 +240,7 @@ def _completes(world: World, undisturbed: dict[str, str], target: str, moment: A
         ended = last is not None and last.outcome in ("retrained", "nothing new", "failed")
         return bool(ended) and _told(world, events.GATE_EVALUATED)()
 
-    _wait(current, f"not resumed after {target}", world.root)
+    _wait(current, f"not resumed after {target}", world)
     last = attempts.last(world.workspace, "scans")
     assert last is not None
     if last.outcome == "failed":  # a stage that is killed has failed: the next night makes it good

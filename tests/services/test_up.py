@@ -4,46 +4,22 @@ Its retrainings fail at once, on an inbox with too few exams: what matters is th
 for. test_service.py (`make chaos`) retrains for real.
 """
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from flows import attempts
 from keyslice.config import Workspace
+from tests.scans import keyslice
 from tests.servers.process import answers, free_port
+from tests.services.installation import processes, start, wait
 
-PATIENCE = 150.0
-
-
-def _wait(condition: Callable[[], Any], what: str, log: Path) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}\n{log.read_text()}"
-        time.sleep(0.1)
-    return found
-
-
-def _environment() -> dict[str, str]:
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
-    return own | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
-def _keyslice(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "keyslice.cli", *arguments],
-        cwd=root,
-        env=_environment(),
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+_wait = partial(wait, seconds=150)
 
 
 @pytest.fixture
@@ -76,28 +52,12 @@ def workspace(clone: Callable[..., Path]) -> Workspace:
 def up(workspace: Workspace) -> Iterator[Path]:
     """Its output."""
     log = workspace.root / "up.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "keyslice.cli", "up"],
-            cwd=workspace.root,
-            env=_environment(),
-            stdout=output,
-            stderr=output,
-        )
-        yield log
-        process.kill()
-        process.wait()
-    for left in _processes(workspace):
+    process = start(workspace.root, log)
+    yield log
+    process.kill()
+    process.wait()
+    for left in processes(workspace.root):
         left.kill()
-
-
-def _processes(workspace: Workspace) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["cwd", "status"]):
-        ended = process.info["status"] == psutil.STATUS_ZOMBIE
-        if process.info["cwd"] == str(workspace.root) and not ended:
-            found.append(process)
-    return found
 
 
 @pytest.mark.timeout(600)
@@ -116,7 +76,7 @@ def test_it_serves_schedules_and_arrivals_through_a_kill_and_ends_cleanly(
     assert len(pages) == 2
     assert all(answers(page) for page in pages)
 
-    second = _keyslice(workspace.root, "up")
+    second = keyslice(workspace.root, "up")
     assert (second.returncode, second.stderr.count("\n")) == (2, 1)
     assert "is running already" in second.stderr
 
@@ -125,13 +85,13 @@ def test_it_serves_schedules_and_arrivals_through_a_kill_and_ends_cleanly(
     (inbox / "labels.csv").write_text("file,patient_id,label\na.npz,1,dark\n")
     _wait(lambda: attempted("arrival: 1 new exam"), "the arrival was not noticed", up)
 
-    [serving] = [one for one in _processes(workspace) if one.cmdline()[-1:] == ["serve"]]
+    [serving] = [one for one in processes(workspace.root) if one.cmdline()[-1:] == ["serve"]]
     serving.kill()
     killed = time.time()
     _wait(lambda: attempted("schedule", killed), "no schedule after the kill", up)
 
-    down = _keyslice(workspace.root, "down")
+    down = keyslice(workspace.root, "down")
     assert (down.returncode, down.stdout) == (0, "ended\n")
-    assert _processes(workspace) == []
+    assert processes(workspace.root) == []
     assert "all of them have ended" in up.read_text()
-    assert _keyslice(workspace.root, "down").returncode == 2
+    assert keyslice(workspace.root, "down").returncode == 2

@@ -16,7 +16,7 @@ from keyslice import versioning
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
 from keyslice.stages.running import alive, identity
-from keyslice.versioning import elsewhere, lock, objects
+from keyslice.versioning import elsewhere, lock, objects, places
 
 pytestmark = pytest.mark.forked_dvc
 
@@ -57,9 +57,9 @@ def test_both_stages_of_a_variant_come_back_bit_for_bit_and_nothing_private_went
     parcel = elsewhere.pack(workspace, DATASET, remote)
     trained = elsewhere.carry_out(parcel, STAGES[0], base)
     evaluated = elsewhere.carry_out(parcel, STAGES[1], base, before=[trained])
-    places = [path for path in base.iterdir() if path.is_dir() and path.name != "cache"]
-    assert len(places) == 1  # the second one found it free
-    names = {p.relative_to(places[0]).as_posix() for p in places[0].rglob("*") if p.is_file()}
+    used = [path for path in base.iterdir() if path.is_dir() and path.name != "cache"]
+    assert len(used) == 1  # the second one found it free
+    names = {p.relative_to(used[0]).as_posix() for p in used[0].rglob("*") if p.is_file()}
     assert "state/key" not in names
     assert not any(name.startswith("data/exams/ward/") for name in names)
     assert not (workspace.models(DATASET, "das")).exists()
@@ -74,7 +74,7 @@ def test_both_stages_of_a_variant_come_back_bit_for_bit_and_nothing_private_went
         for name in files:
             assert (ours / name).read_bytes() == (theirs / name).read_bytes()
 
-    elsewhere.clear(base)
+    places.clear(base)
     left = [path.name for path in base.rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert left == []
 
@@ -132,24 +132,24 @@ def test_what_the_run_cache_has_is_not_sent_away(workspace: Workspace) -> None:
 
 def test_a_place_is_one_processs_and_a_variants_checkpoints_are_found_again(base: Path) -> None:
     base.mkdir()
-    kept = base / "1" / elsewhere.CHECKPOINTS / "ward" / "das"
+    kept = base / "1" / places.CHECKPOINTS / "ward" / "das"
     kept.mkdir(parents=True)
     for number in (0, 1):
         (base / f"{number}.lock").touch()
     variant = Path("ward") / "das"
-    with elsewhere._place(base, variant) as first, elsewhere._place(base, variant) as second:
+    with places.place(base, variant) as first, places.place(base, variant) as second:
         assert (first.root.name, second.root.name) == ("1", "0")
-        with elsewhere._place(base, variant) as third:
+        with places.place(base, variant) as third:
             assert third.root.name == "2"
         (second.root / "data").mkdir(parents=True)
         (first.root / "data").mkdir(parents=True)
         (base / "cache").mkdir()
         guard = FileLock(base / "0.lock")
-        assert not elsewhere._taken(guard)
-        elsewhere.clear(base)
+        assert not places._taken(guard)
+        places.clear(base)
         assert (second.root / "data").is_dir()
         assert (base / "cache").is_dir()
-    elsewhere.clear(base)
+    places.clear(base)
     assert kept.is_dir()
     assert not (base / "1" / "data").exists()
     assert not (base / "cache").exists()

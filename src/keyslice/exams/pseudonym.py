@@ -5,6 +5,7 @@ import os
 import secrets
 from pathlib import Path
 
+from keyslice import private_file
 from keyslice.config import Workspace
 from keyslice.errors import UserError
 
@@ -31,38 +32,16 @@ def secret_key(workspace: Workspace) -> bytes:
     Raises:
         UserError: not set, not there, too short, inside the workspace, or readable by others.
     """
-    setting = os.environ.get(KEY_VARIABLE)
-    if not setting:
+    key = private_file.secret(workspace, KEY_VARIABLE, remedy=MAKE_ONE)
+    if key is None:
         raise UserError(
             f"{KEY_VARIABLE} is not set",
             rule="real patient ids are turned into pseudonyms with a secret key",
             remedy=MAKE_ONE,
         )
-    path = Path(setting).expanduser().resolve()
-    if path.is_relative_to(workspace.root.resolve()):
-        raise UserError(
-            f"the key file {path} lies inside the workspace",
-            where=KEY_VARIABLE,
-            rule="it must lie where nothing is versioned or shared",
-            remedy=f"move it away and set {KEY_VARIABLE} anew",
-        )
-    try:
-        key = path.read_bytes()
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path} ({error.strerror})", where=KEY_VARIABLE, remedy=MAKE_ONE
-        ) from None
-    if mode & 0o077:
-        raise UserError(
-            f"{path} can be read by others than its owner",
-            where=KEY_VARIABLE,
-            rule="the key is secret",
-            remedy=f"chmod 600 {path}",
-        )
     if len(key) < KEY_BYTES:
         raise UserError(
-            f"{path} holds {len(key)} bytes",
+            f"the file holds {len(key)} bytes",
             where=KEY_VARIABLE,
             rule=f"a key has at least {KEY_BYTES}",
             remedy=MAKE_ONE,

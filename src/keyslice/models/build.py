@@ -69,10 +69,10 @@ def unlike(settings: StageSettings, file: Path, *, weights_file: str = "") -> st
 
 
 def continued(settings: StageSettings, file: Path, *, weights_file: str = "") -> FrameClassifier:
-    """A network to be trained further; its values are a file's, all of them.
+    """A network whose values are a file's, all of them; in training mode.
 
     Args:
-        settings: of the new training.
+        settings: of the network.
         file: what `save` wrote, of a network that is not `unlike` it.
         weights_file: see `load`.
     """
@@ -102,8 +102,4 @@ def load(settings: StageSettings, file: Path, *, weights_file: str = "") -> Fram
         file: what `save` wrote.
         weights_file: name of the weights it started from, on which a backbone's constants depend.
     """
-    size = settings.prepare.image_size
-    encoder = backbones.create(settings.backbone.name, size, weights_file=weights_file)
-    model = assemble(settings, encoder)
-    model.load_state_dict(load_file(file))
-    return model.eval()
+    return continued(settings, file, weights_file=weights_file).eval()

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from keyslice import private_file
 from keyslice.config import Workspace
 from keyslice.errors import UserError
 
@@ -96,19 +97,10 @@ def holds(text: str, signature: str, namespace: str) -> bool:
 
 
 def _outside(workspace: Workspace, variable: str, remedy: str) -> Path | None:
-    named = os.environ.get(variable)
-    if not named:
-        return None
-    found = Path(named).expanduser().resolve()
-    if not found.is_file():
+    rule = "who can change the workspace must not be able to change who signs"
+    found = private_file.outside(workspace, variable, rule=rule)
+    if found is not None and not found.is_file():
         raise UserError(f"there is no file {found}", where=variable, remedy=remedy)
-    if found.is_relative_to(workspace.root.resolve()):
-        raise UserError(
-            f"{found} lies inside the workspace",
-            where=variable,
-            rule="who can change the workspace must not be able to change who signs",
-            remedy="move it away",
-        )
     return found
 
 

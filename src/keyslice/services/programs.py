@@ -10,8 +10,9 @@ from flows.environment import environment
 from keyslice import files
 from keyslice.config import Params, Workspace
 from keyslice.errors import without_credentials
+from keyslice.loopback import loopback
 from keyslice.registry import client, pages
-from keyslice.services.account import Account, account, loopback
+from keyslice.services.account import Account, account
 
 PREFECT, MLFLOW, SERVING = "Prefect", "MLflow", "serving"
 API = "PREFECT_API_URL"

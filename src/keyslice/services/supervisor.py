@@ -62,7 +62,7 @@ def check_ports(programs: Sequence[Program], host: str) -> None:
 
 @dataclass
 class _Running:
-    """A program, and the thread that waits for its end and starts it anew."""
+    """A program, and its process while it has one."""
 
     program: Program
     pid: int | None = None
@@ -91,7 +91,7 @@ class Supervisor:
         """Until `stop`; then all of them have ended.
 
         Raises:
-            RunError: a server has not come up within STARTUP_SECONDS, or ends as soon as it starts.
+            RunError: a server does not answer within STARTUP_SECONDS.
         """
         with versioning.children():
             try:
@@ -140,9 +140,8 @@ class Supervisor:
                 break
             pause = 1.0 if time.monotonic() - begun > STEADY_SECONDS else pause
             last = next((line for line in reversed(ended.lines) if line.strip()), "")
-            self._tell(
-                f"{name} ended (exit code {ended.code}), starts again in {pause:g} s: {last}"
-            )
+            why = f": {last}" if ended.code > 0 and last else ""  # a signal leaves no last words
+            self._tell(f"{name} ended (exit code {ended.code}), starts again in {pause:g} s{why}")
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -10,32 +10,26 @@ import io
 import json
 import os
 import re
-import shutil
 import socket
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from keyslice import files
 from keyslice.config import Workspace, load
 from keyslice.errors import RunError, UserError
-from keyslice.versioning import dvc, git, lock, objects, processes, push
+from keyslice.versioning import dvc, git, lock, objects, places, processes, push
 from keyslice.versioning.own_code import code_first
 from keyslice.versioning.recovery import recover
 
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 _RUN = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}/[0-9a-f]{64}")
-CHECKPOINTS = Path("state") / "checkpoints"
-"""All that stays of a place: a stage that was cut off there goes on from them."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +128,7 @@ def carry_out(
     start = time.monotonic()
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
     variant = _variant(parcel.dataset, stage)
-    with _place(base, variant) as place:
+    with places.place(base, variant) as place:
         _unpack(place, parcel, base / "cache", variant)
         code = code_first(place)
         if more := os.environ.get("PYTHONPATH"):  # what this machine's libraries may need
@@ -224,53 +218,10 @@ def _restore(workspace: Workspace, stage: str) -> None:
         raise
 
 
-def clear(base: Path) -> None:
-    """Remove the data below `base`, checkpoints apart; places in use are left, with the data."""
-    with ExitStack() as held:
-        idle = True
-        for number in sorted(base.glob("*.lock")):
-            guard = FileLock(number)
-            try:
-                guard.acquire(timeout=0)
-            except Timeout:
-                idle = False
-                continue
-            held.callback(guard.release)
-            _empty(number.with_suffix(""), CHECKPOINTS)
-        if idle and (base / "cache").exists():
-            shutil.rmtree(base / "cache")
-
-
 def _networks(workspace: Workspace, dataset: str) -> list[str]:
     """DVC's pointer to what trainings start from, where they do not start from scratch."""
     pointer = workspace.networks_pointer(dataset)
     return [pointer.relative_to(workspace.root).as_posix()] if pointer.is_file() else []
-
-
-@contextmanager
-def _place(base: Path, variant: Path) -> Iterator[Workspace]:
-    """A folder that no other process works in: one that holds checkpoints of the variant first."""
-    known = sorted(base.glob("*.lock"))
-    begun = [one for one in known if (one.with_suffix("") / CHECKPOINTS / variant).is_dir()]
-    others = (base / f"{number}.lock" for number in count())
-    for path in (*begun, *(one for one in known if one not in begun)):
-        guard = FileLock(path)
-        if _taken(guard):
-            break
-    else:
-        guard = next(one for path in others if _taken(one := FileLock(path)))
-    try:
-        yield Workspace(Path(guard.lock_file).with_suffix(""))
-    finally:
-        guard.release()
-
-
-def _taken(guard: FileLock) -> bool:
-    try:
-        guard.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
 
 
 def _variant(dataset: str, stage: str) -> Path:
@@ -281,7 +232,7 @@ def _variant(dataset: str, stage: str) -> Path:
 def _unpack(place: Workspace, parcel: Parcel, cache: Path, variant: Path) -> None:
     """The parcel's tree in the place, and nothing else but checkpoints of the variant."""
     processes.end_orphans(place.root)
-    _empty(place.root, CHECKPOINTS / variant)
+    places.empty(place.root, places.CHECKPOINTS / variant)
     place.root.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(parcel.code)) as tree:
         tree.extractall(place.root, filter="data")
@@ -291,21 +242,6 @@ def _unpack(place: Workspace, parcel: Parcel, cache: Path, variant: Path) -> Non
         f"['remote \"{parcel.remote}\"']\n    url = {parcel.url}\n    verify = true\n"
     )
     files.write_text(place.root / ".dvc" / "config.local", own)
-
-
-def _empty(folder: Path, kept: Path) -> None:
-    """Remove all in a folder but what lies at `kept` below it."""
-    if not folder.is_dir():
-        return
-    first, *rest = kept.parts
-    for path in folder.iterdir():
-        if path.name == first:
-            if rest:
-                _empty(path, Path(*rest))
-        elif path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _run_of(cache: Path, entry: dict[str, Any]) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from keyslice import files
 from keyslice.config import Workspace
-from keyslice.errors import RunError, UserError
+from keyslice.errors import RunError, UserError, without_credentials
 from keyslice.versioning import processes
 
 TREE = ".dir"
@@ -185,7 +185,7 @@ def cache(workspace: Workspace) -> Store:
     Raises:
         RunError: DVC's settings cannot be read.
     """
-    return _cache(workspace, _settings(workspace))
+    return _cache(workspace, settings(workspace))
 
 
 def remotes(workspace: Workspace) -> dict[str, str]:
@@ -194,7 +194,7 @@ def remotes(workspace: Workspace) -> dict[str, str]:
     Raises:
         RunError: DVC's settings cannot be read.
     """
-    return _remotes(_settings(workspace))
+    return _remotes(settings(workspace))
 
 
 @contextmanager
@@ -205,7 +205,7 @@ def stores(workspace: Workspace) -> Iterator[list[Store]]:
         UserError: a remote's folder is not there.
         RunError: DVC's settings cannot be read, or a remote cannot be reached.
     """
-    set_to = _settings(workspace)
+    set_to = settings(workspace)
     found = [_cache(workspace, set_to)]
     with tempfile.TemporaryDirectory(prefix="keyslice-") as place:
         for name, url in _remotes(set_to).items():
@@ -264,12 +264,16 @@ def _folders(place: Path) -> list[Path]:
         return []
 
 
-def _settings(workspace: Workspace) -> dict[str, str]:
-    """DVC's, of all places that it looks for them in, paths as absolute ones."""
+def settings(workspace: Workspace) -> dict[str, str]:
+    """DVC's, of all places that it looks for them in, paths as absolute ones.
+
+    Raises:
+        RunError: they cannot be read.
+    """
     command = (*processes.DVC, "config", "--list")
     finished = processes.run(command, cwd=workspace.root)
     if finished.code != 0:
         said = finished.lines[-1] if finished.lines else f"exit code {finished.code}"
-        raise RunError(f"dvc config: {said}")
+        raise RunError(f"dvc config: {without_credentials(said)}")
     pairs = (line.partition("=") for line in finished.lines)
     return {key: value for key, _, value in pairs}

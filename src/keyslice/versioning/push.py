@@ -14,14 +14,14 @@ from pathlib import Path
 from keyslice import files
 from keyslice.config import Workspace, load
 from keyslice.errors import RunError, UserError, did_you_mean, without_credentials
-from keyslice.versioning import lock, processes
+from keyslice.versioning import lock, objects, processes
 
 FIRST_WAIT_SECONDS = 2.0
 """Before the second attempt; each wait is twice the one before."""
 PATIENCE_SECONDS = 900.0
 """Waited in all, between attempts, before a remote is given up: 10 attempts."""
 
-_REMOTE = re.compile(r"remote\.(?P<name>.+)\.(?P<key>[^.=]+)=(?P<value>.*)")
+_REMOTE = re.compile(r"remote\.(?P<name>.+)\.(?P<key>[^.]+)")
 _BAR = re.compile(r"Pushing to \S+ +(?P<count>\S+/\S+) \[")
 _PREFIX = "failed to push data to the cloud - "
 _FILE = re.compile(r"failed to transfer '\w+' - (?P<why>.+)")
@@ -44,9 +44,9 @@ def check_remotes(
     if not remotes:
         return
     known: dict[str, dict[str, str]] = {}
-    for line in _dvc(workspace, "config", "--list"):
-        if match := _REMOTE.fullmatch(line):
-            known.setdefault(match["name"], {})[match["key"]] = match["value"]
+    for key, value in objects.settings(workspace).items():
+        if match := _REMOTE.fullmatch(key):
+            known.setdefault(match["name"], {})[match["key"]] = value
     for remote in remotes:
         settings = known.get(remote.lower())  # as DVC does
         if settings is None or "url" not in settings:
@@ -207,13 +207,6 @@ def _sent(note: Path) -> dict[str, str]:
         return json.loads(note.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # at worst it is sent once more
         return {}
-
-
-def _dvc(workspace: Workspace, *arguments: str) -> tuple[str, ...]:
-    finished = processes.run((*processes.DVC, *arguments), cwd=workspace.root)
-    if finished.code != 0:
-        raise RunError(f"dvc {arguments[0]}: {_words(finished)}")
-    return finished.lines
 
 
 def _words(finished: processes.Finished) -> str:
