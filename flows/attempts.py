@@ -16,7 +16,7 @@ from keyslice import files
 from keyslice.config import Workspace
 from keyslice.stages.running import alive, identity
 
-Outcome = Literal["", "nothing new", "retrained", "failed", "cancelled"]
+Outcome = Literal["", "nothing new", "retrained", "failed", "cancelled", "given up"]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ PATIENCE = timedelta(minutes=5)
 LATE = timedelta(minutes=2)
 """After its time, a schedule that no run has begun for counts as missed."""
 
-Kind = Literal["arrival", "resumed", "made up"]
+Kind = Literal["arrival", "resumed", "made up", "given up"]
 Order = tuple[Kind, str]
 """What it is for and, in words, why."""
 Count = Callable[[str], set[str]]
@@ -94,9 +94,12 @@ class Watch:
             self._answered |= self._found
 
     def _cut_off(self, last: attempts.Attempt | None) -> Order | None:
-        if last is None or not last.was_cut_off or last.cut_off + 1 >= self._settings.attempts:
+        if last is None or not last.was_cut_off:
             return None
-        return "resumed", f"resumed: the run of {last.begun:%Y-%m-%d %H:%M} UTC was cut off"
+        told = f"the run of {last.begun:%Y-%m-%d %H:%M} UTC was cut off"
+        if (times := last.cut_off + 1) >= self._settings.attempts:
+            return "given up", f"given up: {told}, {times} in a row; the next has a new cause"
+        return "resumed", f"resumed: {told}"
 
     def _missed(self, last: attempts.Attempt | None, now: datetime) -> Order | None:
         schedule = self._settings.schedule

@@ -231,7 +231,7 @@ def serve() -> None:
     """
     from keyslice.console import serving
 
-    serving.serve(*_workspace())
+    serving.serve(_workspace()[0])
 
 
 @main.command()

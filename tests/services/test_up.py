@@ -19,6 +19,7 @@ from tests.scans import keyslice
 from tests.servers.process import answers, free_port
 from tests.services.installation import processes, start, wait
 
+RETRAIN = "retrain:\n  schedule: "
 _wait = partial(wait, seconds=150)
 
 
@@ -32,8 +33,7 @@ def workspace(clone: Callable[..., Path]) -> Workspace:
             **{name: {} for name in ("prepare", "backbone", "model", "train", "evaluate")},
             "compare": {"references": ["das"]},
             "retrain": {
-                # As often as suits a test: seconds.
-                "schedule": {"every_minutes": 0.25},
+                # As short as suits a test: seconds.
                 "quiet_minutes": 0.01,
                 "watch_seconds": 0.5,
             },
@@ -69,6 +69,12 @@ def test_it_serves_schedules_and_arrivals_through_a_kill_and_ends_cleanly(
         fits = last is not None and last.ended and last.begun.timestamp() > since
         return last if fits and last.why.startswith(why) else None
 
+    _wait(lambda: "serving scans" in up.read_text(), "does not serve", up)
+    settings = workspace.params.read_text()
+    for minutes, said in ((-1, "what it said before counts on"), (0.25, "params.yaml has changed")):
+        changed = settings.replace("retrain:\n", f"{RETRAIN}{{every_minutes: {minutes}}}\n")
+        workspace.params.write_text(changed)
+        _wait(lambda said=said: said in up.read_text(), "new settings were not noticed", up)
     scheduled = _wait(lambda: attempted("schedule"), "the schedule did not fire", up)
     assert scheduled.outcome == "failed"  # for want of exams
     text = up.read_text()

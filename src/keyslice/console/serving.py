@@ -25,7 +25,7 @@ DOWN_SECONDS = 120.0
 """That `down` waits for `up` to end everything."""
 
 
-def serve(workspace: Workspace, params: Params) -> None:
+def serve(workspace: Workspace) -> None:
     """Serve until ended.
 
     Raises:
@@ -44,7 +44,7 @@ def serve(workspace: Workspace, params: Params) -> None:
     os.chdir(workspace.root)  # where the runs' processes begin
     from flows.serve import serve as until_ended
 
-    until_ended(workspace, params, _tell)
+    until_ended(workspace, _tell)
 
 
 def up(workspace: Workspace, params: Params) -> None:

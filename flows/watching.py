@@ -1,0 +1,205 @@
+"""What `keyslice serve` looks at: inboxes, schedules, runs that were cut off, and params.yaml."""
+
+import json
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import anyio
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.events import emit_event
+from prefect.runner import Runner
+from prefect.states import Crashed
+from prefect.types._datetime import now
+
+from flows import attempts, notify
+from flows.deployments import ARRIVED, deploy, resource_of
+from flows.watch import Order, Watch
+from keyslice import versioning
+from keyslice.config import FolderDataset, Params, Workspace, load
+from keyslice.errors import RunError, UserError
+from keyslice.stages.running import alive
+
+OPEN = [
+    StateType.SCHEDULED,
+    StateType.PENDING,
+    StateType.RUNNING,
+    StateType.CANCELLING,
+    StateType.PAUSED,
+]
+DOUBTFUL = timedelta(minutes=5)
+"""After which a run that Prefect takes for running, and no process is known of, has crashed."""
+
+Tell = Callable[[str], None]
+
+
+class Watching:
+    """Watches over all datasets, and over params.yaml.
+
+    Args:
+        workspace: that is served.
+        params: its settings, as `text` has them.
+        text: of params.yaml.
+        ids: deployments by dataset.
+        runner: that has them.
+        client: of the server that keeps them.
+        tell: shows a line.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        params: Params,
+        text: bytes,
+        ids: Mapping[str, UUID],
+        runner: Runner,
+        client: PrefectClient,
+        tell: Tell,
+    ) -> None:
+        self._workspace, self._runner, self._client, self._tell = workspace, runner, client, tell
+        self._text = text
+        self._said: dict[str, str] = {}
+        self._seen: dict[str, str] = {}
+        self._take_up(params, ids)
+
+    def _take_up(self, params: Params, ids: Mapping[str, UUID]) -> None:
+        self._params, self._ids = params, ids
+        self._watches = {
+            name: Watch(
+                self._workspace,
+                name,
+                dataset if isinstance(dataset, FolderDataset) else None,
+                params.retrain_settings(name),
+                partial(_count, self._workspace),
+            )
+            for name, dataset in params.datasets.items()
+        }
+        for name in params.datasets:
+            self._seen.setdefault(name, _words(self._workspace, name))
+
+    async def go_on(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await self._guarded(self._workspace.params.name, self._follow)
+            for name, watch in self._watches.items():
+                await self._guarded(name, partial(self._look, name, watch))
+            await anyio.sleep(self._params.retrain.watch_seconds)
+
+    async def _guarded(self, about: str, look: Callable[[], Awaitable[None]]) -> None:
+        """Whatever is in a look's way is told once, and looked past."""
+        try:
+            await look()
+            self._said.pop(about, None)
+        except Exception as error:
+            told = str(error) or type(error).__name__
+            if self._said.get(about) != told:  # not each minute
+                self._tell(f"{about}: {told}")
+            self._said[about] = told
+
+    async def _follow(self) -> None:
+        """Take up what params.yaml says now; where it breaks a rule, what it said before counts."""
+        text = self._workspace.params.read_bytes()
+        if text == self._text:
+            return
+        try:
+            params = load(self._workspace.params)
+            ids = await deploy(self._runner, self._workspace, params, self._client)
+        except UserError as error:
+            self._text = text
+            self._tell(f"{error}; what it said before counts on")
+            return
+        self._text = text
+        late = " (service: at the next start)" if params.service != self._params.service else ""
+        self._take_up(params, ids)
+        self._tell(f"params.yaml has changed{late}; serving {', '.join(ids)}")
+
+    async def _look(self, name: str, watch: Watch) -> None:
+        if (words := _words(self._workspace, name)) != self._seen[name]:
+            self._tell(f"{name}: {words}")
+            self._seen[name] = words
+        order = await anyio.to_thread.run_sync(watch.look)
+        if order is None:
+            return
+        kind, why = order
+        if kind == "given up":
+            self._tell(f"{name}: {why}")
+            await anyio.to_thread.run_sync(self._give_up, name, why)
+        elif not await _under_way(self._workspace, self._client, name, self._ids[name]):
+            self._tell(f"{name}: {why}")
+            await _give(self._workspace, self._client, name, self._ids[name], order)
+            watch.given(order)
+
+    def _give_up(self, name: str, why: str) -> None:
+        last = attempts.last(self._workspace, name)
+        assert last is not None
+        attempts.end(self._workspace, name, last, "given up")
+        notify.send(self._workspace, self._params, notify.Happening("failure", why, name))
+
+
+def _words(workspace: Workspace, dataset: str) -> str:
+    last = attempts.last(workspace, dataset)
+    return "" if last is None else last.words
+
+
+def _count(workspace: Workspace, dataset: str) -> set[str]:
+    """Asked in a process of its own: a damaged header ends that one, and memory is given back."""
+    lines: list[str] = []
+    command = (sys.executable, "-P", "-m", "keyslice.cli", "inbox", dataset, "--json")
+    ended = versioning.run(command, cwd=workspace.root, on_line=lines.append)
+    if ended.code != 0:
+        last = lines[-1] if lines else f"exit code {ended.code}"
+        raise (UserError if ended.code == 2 else RunError)(last.removeprefix("error: "))
+    return set(json.loads("".join(lines))[dataset]["new"])
+
+
+async def _give(
+    workspace: Workspace, client: PrefectClient, name: str, deployment: UUID, order: Order
+) -> None:
+    kind, why = order
+    if kind == "arrival":
+        emit_event(ARRIVED, resource_of(workspace, name), payload={"why": why})
+    else:
+        await client.create_flow_run_from_deployment(deployment, parameters={"why": why})
+
+
+async def _under_way(
+    workspace: Workspace, client: PrefectClient, name: str, deployment: UUID
+) -> bool:
+    """Whether Prefect has a run of the deployment that has begun or is due.
+
+    One whose process is gone is given up: after a kill of everything, Prefect would wait for ever.
+    """
+    attempt, found = attempts.last(workspace, name), False
+    lives = attempt is not None and alive(attempt.process) is not None
+    for run in await _open(client, deployment_id=FlowRunFilterDeploymentId(any_=[deployment])):
+        assert run.state is not None
+        known = attempt is not None and attempt.run == str(run.id)
+        old = datetime.now(UTC) - run.state.timestamp > DOUBTFUL
+        if (known and not lives) or (old and not known and not run.state.is_scheduled()):
+            parent = FlowRunFilterParentFlowRunId(any_=[run.id])
+            for one in (run, *await _open(client, parent_flow_run_id=parent)):
+                gone = Crashed(message="its process is gone; what is left to do is resumed")
+                await client.set_flow_run_state(one.id, gone, force=True)
+        else:
+            found = True
+    return found
+
+
+async def _open(client: PrefectClient, **which: Any) -> list[FlowRun]:
+    """Runs that are due or have begun, and have not ended."""
+    due = FlowRunFilterExpectedStartTime(before_=now("UTC"))  # pyright: ignore[reportArgumentType]
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN))
+    criteria = FlowRunFilter(expected_start_time=due, state=state, **which)
+    return await client.read_flow_runs(flow_run_filter=criteria)
