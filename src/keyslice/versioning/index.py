@@ -94,16 +94,9 @@ def plumbing(
     environment: Mapping[str, str] | None = None,
     stdin: str | None = None,
 ) -> str:
-    """`git.ask` with paths as they are spelt, and no hook of the repository's."""
-    # Added to what the environment sets already, such as the folders that git is to trust.
-    count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
-    quiet = {
-        "GIT_LITERAL_PATHSPECS": "1",
-        "GIT_CONFIG_COUNT": str(count + 1),
-        f"GIT_CONFIG_KEY_{count}": "core.hooksPath",
-        f"GIT_CONFIG_VALUE_{count}": os.devnull,
-    }
-    return git.ask(root, *arguments, environment=quiet | dict(environment or {}), stdin=stdin)
+    """`git.ask` with paths as they are spelt."""
+    own = {"GIT_LITERAL_PATHSPECS": "1"} | dict(environment or {})
+    return git.ask(root, *arguments, environment=own, stdin=stdin)
 
 
 def _staged(root: Path, paths: Iterable[str], own: Mapping[str, str]) -> dict[str, str | None]:

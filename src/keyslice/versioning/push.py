@@ -85,8 +85,9 @@ def push_dataset(
         on_line: is told how many files have been sent, as `300/901`, and of each failed attempt.
 
     Raises:
-        RunError: attempts failed until PATIENCE_SECONDS were waited in all, or the cache lacks
-            something; names the remote. A later call sends what is missing.
+        RunError: attempts failed until PATIENCE_SECONDS were waited in all, one took longer than
+            retrain.stage_hours, or the cache lacks something; names the remote. A later call sends
+            what is missing.
         UserError: dvc.lock or the pointer is damaged.
     """
     targets, state = _targets(workspace, dataset), _state(workspace, dataset)
@@ -151,12 +152,20 @@ def _send(
             on_line(match["count"])
 
     # DVC draws its bars on a terminal only, unless told to.
-    finished = processes.run(
-        (*processes.DVC, "--wait-for-lock", "push", "--remote", remote, *targets),
-        cwd=workspace.root,
-        on_line=read,
-        variables={"DVC_IGNORE_ISATTY": "1"},
-    )
+    hours = load(workspace.params).retrain.stage_hours
+    try:
+        finished = processes.run(
+            (*processes.DVC, "--wait-for-lock", "push", "--remote", remote, *targets),
+            cwd=workspace.root,
+            on_line=read,
+            variables={"DVC_IGNORE_ISATTY": "1"},
+            limit=3600 * hours,
+        )
+    except processes.TimeLimitError as late:
+        raise RunError(
+            f"DVC's remote {remote}: sending {late} (retrain.stage_hours); the next retraining "
+            "sends what is missing"
+        ) from None
     if finished.code != 0:
         raise _Failed(_words(finished))
     if lacking:
