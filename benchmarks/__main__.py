@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import inference, ingestion, training
+from benchmarks import inference, ingestion, orchestration, training
 from keyslice.files import write_text
 
 TABLES = {
@@ -40,6 +40,19 @@ TABLES = {
         "to a format.",
         ["source", "time / bare", "time / bare in one process", "stored / source"],
         ingestion.measure,
+    ),
+    "Orchestration": (
+        "A whole `keyslice retrain` of phantoms that are there already: how long none of its "
+        "stages ran (Prefect, DVC, git, MLflow, ingestion, registration, gate), of its wall time. "
+        f"{orchestration.EXAMS} exams, variants side by side.",
+        [
+            "variants",
+            "minutes of training",
+            "of retraining",
+            "seconds without a stage",
+            "share",
+        ],
+        orchestration.measure,
     ),
 }
 

@@ -3,7 +3,6 @@
 import gzip
 import io
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +15,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from hypothesis import settings
 from pebble import ProcessPool
 
@@ -44,7 +42,7 @@ from keyslice.config import (  # noqa: E402
 )
 from keyslice.exams.workers import Workers  # noqa: E402
 from keyslice.versioning import processes  # noqa: E402
-from tests import forking  # noqa: E402
+from tests import forking, scans  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = "test_resnet"  # timm's smallest: a whole network in half a megabyte
@@ -95,12 +93,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
     def make(params: dict[str, Any]) -> Path:
         root = tmp_path_factory.mktemp("clone")
-        for name in ("src", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"):
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, root / name)
-        (root / "data").mkdir()
-        (root / "data" / "datasets.yaml").write_text("ingested: []\n")
-        (root / "params.yaml").write_text(yaml.safe_dump(params))
+        scans.clone(root, params)
         return root
 
     return make

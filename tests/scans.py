@@ -1,13 +1,17 @@
 """A dataset of tiny volumes that a network can tell apart, and how tests run commands on it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import yaml
 
+ROOT = Path(__file__).parents[1]
 PARAMS = {
     "datasets": {
         "scans": {
@@ -50,6 +54,16 @@ def write_exams(folder: Path, numbers: range) -> None:
         nib.save(image, folder / f"Roe_Ann_{i:02}.nii.gz")
         lines.append(f"Roe_Ann_{i:02}.nii.gz,MRN-{i:05},{('dark', 'bright')[i % 2]}")
     table.write_text("\n".join(lines) + "\n")
+
+
+def clone(root: Path, params: dict[str, Any]) -> None:
+    """The code, no datasets, and these settings in a folder that is empty."""
+    for name in ("src", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, root / name)
+    (root / "data").mkdir()
+    (root / "data" / "datasets.yaml").write_text("ingested: []\n")
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
 
 
 def run(root: Path, command: list[str], **given: str) -> subprocess.CompletedProcess[str]:
