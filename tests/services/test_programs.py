@@ -84,3 +84,24 @@ def test_opened_to_the_network_every_server_asks_for_the_account(
     for written in (home / "state" / "service").iterdir():
         assert SECRET not in written.read_text()
         assert written.stat().st_mode & 0o077 == 0
+
+
+def test_mlflow_takes_a_password_that_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+
+    file, home = tmp_path / "account", tmp_path / "workspace"
+    monkeypatch.setenv(VARIABLE, str(file))
+    users = home / "state" / "mlflow-users.db"
+    users.parent.mkdir(parents=True)
+    store = SqlAlchemyStore()
+    store.init_db(f"sqlite:///{users}")
+    store.create_user("ann", SECRET, is_admin=True)  # as the server did at its first start
+    for known in (f"{SECRET} too", SECRET):
+        file.write_text(f"ann:{known}")
+        file.chmod(0o600)
+        _programs(home, host="0.0.0.0")
+        assert store.authenticate_user("ann", known)
+    assert not store.authenticate_user("ann", f"{SECRET} too")
+    assert [one.username for one in store.list_users() if one.is_admin] == ["ann"]

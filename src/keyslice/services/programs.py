@@ -12,6 +12,7 @@ from keyslice.config import Params, Workspace
 from keyslice.errors import without_credentials
 from keyslice.loopback import loopback
 from keyslice.registry import client, pages
+from keyslice.registry.users import set_password
 from keyslice.services.account import Account, account
 
 PREFECT, MLFLOW, SERVING = "Prefect", "MLflow", "serving"
@@ -107,9 +108,11 @@ def _basic_auth(workspace: Workspace, who: Account) -> dict[str, str]:
     """What MLflow's own authentication is told; it keeps its users in state/mlflow-users.db."""
     folder = workspace.state / "service"
     settings, key = folder / "mlflow-auth.ini", folder / "mlflow-session-key"
-    users = f"sqlite:///{workspace.state / 'mlflow-users.db'}"
+    users = workspace.state / "mlflow-users.db"
+    if users.is_file():
+        set_password(users, who.user, who.password)
     # Whom the account's owner lets in may read, until told otherwise there.
-    text = f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {users}\n"
+    text = f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{users}\n"
     # Else each request hashes the password anew: a retraining is recorded in 38 s instead of 5.
     text += "auth_cache_ttl_seconds = 60\n"
     files.write_text(settings, text, mode=0o600)
