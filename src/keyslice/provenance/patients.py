@@ -50,6 +50,12 @@ def datasets(workspace: Workspace, params: Params) -> list[str]:
     return sorted({*params.datasets, *membership.datasets(workspace, [])})
 
 
+def secret_datasets(workspace: Workspace, params: Params) -> list[str]:
+    """Those of `datasets` whose pseudonyms are made with a secret key."""
+    names = datasets(workspace, params)
+    return [n for n in names if _source(workspace, params, n)["identifiers"] == "secret"]
+
+
 def pseudonyms(
     workspace: Workspace,
     params: Params,
