@@ -191,7 +191,9 @@ def test_who_has_two_pseudonyms_in_one_dataset_is_erased_under_both(
     [kept, *_] = sorted(workspace.manifests("ward").glob("*.parquet"))
     table = manifest.read(kept)
     names = [pseudonym(KEYS[key], "", OLD) for key in ("a", "c")]
-    table["patient"] = table["patient"].replace(*names)
+    theirs = table["patient"] == names[0]
+    table.loc[theirs, "patient"] = names[1]
+    table.loc[theirs, "exam_id"] = "f" * 32  # an exam that has left since
     early = workspace.kept_manifest("ward", "0" * 32 + ".dir")
     marked = manifest_columns.with_marks(manifest_columns.read_identity(kept), [mark(KEYS["c"])])
     manifest.write(table, early, marked)
@@ -203,4 +205,6 @@ def test_who_has_two_pseudonyms_in_one_dataset_is_erased_under_both(
     withdraw(workspace, patient=OLD, dataset="ward")
     for path in workspace.manifests("ward").glob("*.parquet"):
         assert not {*manifest_columns.read_patients(path)} & {*names}
-    assert barred.read(workspace, "ward").patients == {*names}
+    ban = barred.read(workspace, "ward")
+    assert ban.patients == {*names}
+    assert "f" * 32 in ban.exams

@@ -24,7 +24,7 @@ from keyslice.exams.barred import Barred
 from keyslice.exams.ingestion import ingest
 from keyslice.exams.keyring import Keyring
 from keyslice.exams.news import news
-from keyslice.exams.pseudonym import FORMER_VARIABLE, KEY_VARIABLE, create_key, mark, pseudonym
+from keyslice.exams.pseudonym import FORMER_VARIABLE, KEY_VARIABLE, mark, pseudonym
 
 DATASET = FolderDataset(
     source="folder",
@@ -67,11 +67,11 @@ def test_a_stranger_gets_a_pseudonym_of_the_key_of_now(life, stranger):
 
 @pytest.fixture
 def key(tmp_path: Path) -> Callable[[str], bytes]:
-    """`key("a")`: what lies in the key of this name, made when it is first asked for."""
+    """`key("a")`: what lies in the key of this name; the same in every run, and so are splits."""
 
     def get(name: str) -> bytes:
-        if not (tmp_path / name).is_file():
-            create_key(tmp_path / name)
+        (tmp_path / name).write_bytes(name.encode() * 32)
+        (tmp_path / name).chmod(0o600)
         return (tmp_path / name).read_bytes()
 
     return get
@@ -156,11 +156,12 @@ def test_known_patients_keep_pseudonym_and_split_and_strangers_get_the_new_key(
     assert marks(workspace) == (mark(key("a")), mark(key("b")))
 
 
-def test_a_rotation_alone_changes_no_byte(workspace, ward, use):
+def test_a_rotation_alone_changes_no_byte_of_the_dataset(workspace, ward, use, key):
     before = workspace.manifest("ward").read_bytes()
     use("b", "a")
     assert ingest(workspace, "ward", DATASET).present == 12
     assert workspace.manifest("ward").read_bytes() == before
+    assert fingerprint.note(workspace, "ward").key == mark(key("b"))
 
 
 @pytest.mark.parametrize("then", [("b",), ("b", "c"), ("c", "b")])
@@ -244,6 +245,7 @@ def test_no_real_patient_gets_a_pseudonym_of_the_published_key(workspace, use, d
         ("a", KEYS[0], 0o640, "read by others"),
         ("a", None, 0o600, "cannot read"),
     ],
+    ids=["inside", "short", "readable", "gone"],
 )
 def test_a_former_key_is_held_to_the_same_rules(
     workspace, use, tmp_path, monkeypatch, name, content, mode, fault

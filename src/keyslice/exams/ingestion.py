@@ -135,8 +135,7 @@ def ingest(
         # An older version from elsewhere may still hold theirs: it goes on without them.
         before = {exam: row for exam, row in here.items() if not ban.bars(row)}
         settled = history.settled(workspace, name, before.values())
-        known = {*settled, *ban.patients, *(row["labeller"] for row in before.values())}
-        ring = ring.knowing(known)
+        ring = ring.knowing({*settled, *(row["labeller"] for row in before.values())})
         source = fingerprint.of_source(workspace, name, dataset)
         note = fingerprint.note(workspace, name)
         note = origin.renewed(workspace, name, dataset, ring, note, workers)
