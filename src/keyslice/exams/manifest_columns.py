@@ -41,8 +41,8 @@ def read_split(path: Path, split: str) -> set[str]:
 
 def read_patients(path: Path) -> list[str]:
     """The patient of each exam, `UNKNOWN` where a public set names none."""
-    with reading(path):
-        return pq.read_table(path, columns=["patient"])["patient"].to_pylist()
+    with reading(path), pq.ParquetFile(path) as file:  # read_table takes ten times as long to begin
+        return file.read(["patient"])["patient"].to_pylist()
 
 
 def read_identity(path: Path) -> dict[str, Any]:
