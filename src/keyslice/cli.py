@@ -648,7 +648,7 @@ def ledger_export(form: str, output: Path | None) -> None:
 
 @main.group(cls=Group)
 def key() -> None:
-    """Make the secret key that pseudonyms depend on."""
+    """Make, and look after, the secret keys that pseudonyms depend on."""
 
 
 @key.command("new")
@@ -656,12 +656,30 @@ def key() -> None:
 def key_new(file: Path) -> None:
     """Make a key in FILE, outside the workspace.
 
-    Back it up apart from the data: without it, a known patient's new exams count as a stranger's.
+    Back it up apart from the data: without it no exam is taken in any more, since nobody could tell
+    known patients from strangers. Where it follows another key, docs/operations.md says how.
     """
     from keyslice.exams.pseudonym import create_key
 
     create_key(file)
-    click.echo(f"Made {file}. Set KEYSLICE_KEY_FILE to it, and back it up apart from the data.")
+    click.echo(
+        f"Made {file}. Set KEYSLICE_KEY_FILE to it, and back it up apart from the data. A key that "
+        "was used before goes to KEYSLICE_FORMER_KEYS."
+    )
+
+
+@key.command("status")
+@json_option
+def key_status(as_json: bool) -> None:
+    """Tell which keys are set, and which ones the datasets need.
+
+    A key is told by a mark, the first digits of a hash that reveals nothing of it. Exit code 1
+    where a dataset has pseudonyms of a key that is not set.
+    """
+    from keyslice.console import keys
+
+    if not keys.status(*_workspace(), as_json=as_json):
+        sys.exit(1)
 
 
 @main.group(cls=Group)

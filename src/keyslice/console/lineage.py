@@ -158,18 +158,22 @@ def _patient(
                 f"{naming.FEWEST_DIGITS} or more are given",
                 remedy="for an id of the hospital use --patient",
             )
-        sought = dict.fromkeys(datasets(workspace, found), pseudonym)
+        names, others = dict.fromkeys(datasets(workspace, found), pseudonym), {}
     else:
         from keyslice.config import load
         from keyslice.provenance import patients
 
         params = load(workspace.params)
-        sought = patients.pseudonyms(workspace, params, patient=patient, issuer=issuer)
-    traces = lineage.patient(workspace, found, sought)
+        person = patients.person(workspace, params, patient=patient, issuer=issuer)
+        names, others = person.patients, person.others
+    traces = lineage.patient(workspace, found, names)
+    for name, more in others.items():
+        for one in sorted(more):
+            traces += lineage.patient(workspace, found, {name: one})
     _show(
-        {"datasets_asked": [*sought], "datasets": traces},
+        {"datasets_asked": [*names], "datasets": traces},
         as_json,
-        lambda: lineage_words.patient(traces, [*sought], list_exams),
+        lambda: lineage_words.patient(traces, [*names], list_exams),
         list_exams,
     )
 

@@ -63,14 +63,15 @@ def run(
             patient; or see `withdrawal.withdraw`.
     """
     _check_reason(reason, patient, known_as)
-    who = patients.pseudonyms(
+    person = patients.person(
         workspace, params, patient=patient, known_as=known_as, issuer=issuer, dataset=dataset
     )
+    who = person.patients
     taken_up = [] if dry_run else _resumed(workspace)
     if taken_up:
         mark(workspace)
     done = next((d for d in taken_up if who.items() & d.patients.items()), None)
-    found = withdrawal.plan(workspace, who, reason, only=dataset)
+    found = withdrawal.plan(workspace, who, reason, only=dataset, also=person.also(who))
     if done is None or not found.empty:
         done = None
         past = {n: one for n, one in who.items() if withdrawal.is_barred(workspace, {n: one})}
@@ -87,7 +88,8 @@ def run(
             return
         _ask(yes)
         with err.status("erasing"):
-            done = withdrawal.withdraw(workspace, who, reason, only=dataset)
+            also = person.also(who)
+            done = withdrawal.withdraw(workspace, who, reason, only=dataset, also=also)
             mark(workspace)
     if as_json:
         print_json(_told(done.plan) | {"dry_run": False} | _after(workspace, params, done))

@@ -2,6 +2,8 @@
 
 A list beside the ledger, by pseudonym: no later ingestion takes an exam of theirs. The ids of the
 exams that were erased stand there, too: the same pixels do not come back under another patient.
+Which keys the pseudonyms were made with stands there by marks (`keyring`): without them nobody on
+the list would be known again.
 """
 
 import hashlib
@@ -17,7 +19,7 @@ from keyslice.errors import UserError
 
 MODE = 0o600
 """Nobody but this account needs to know who."""
-_LINE = re.compile(r"(patient|exam) ([0-9a-f]{32})")
+_LINE = re.compile(r"(patient|exam|key) ([0-9a-f]{32})")
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,12 @@ class Barred:
     """Pseudonyms."""
     exams: frozenset[str] = frozenset()
     """Ids."""
+    keys: frozenset[str] = frozenset()
+    """Marks of keys that pseudonyms were made with, where that is known."""
 
     def __or__(self, other: "Barred") -> "Barred":
-        return Barred(self.patients | other.patients, self.exams | other.exams)
+        keys = self.keys | other.keys
+        return Barred(self.patients | other.patients, self.exams | other.exams, keys)
 
     def bars(self, row: Mapping[str, Any]) -> bool:
         """Whether a row with `exam_id` and `patient` is one of theirs."""
@@ -54,13 +59,13 @@ def read(workspace: Workspace, name: str) -> Barred:
         return Barred()
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(name, f"cannot be read ({type(error).__name__})") from None
-    found: dict[str, set[str]] = {"patient": set(), "exam": set()}
+    found: dict[str, set[str]] = {"patient": set(), "exam": set(), "key": set()}
     for number, line in enumerate(lines, 1):
         match = _LINE.fullmatch(line)
         if match is None:
             raise _damaged(name, f"line {number} is none of the list")
         found[match[1]].add(match[2])
-    return Barred(frozenset(found["patient"]), frozenset(found["exam"]))
+    return Barred(*(frozenset(found[kind]) for kind in ("patient", "exam", "key")))
 
 
 def add(workspace: Workspace, name: str, more: Barred) -> None:
@@ -71,6 +76,7 @@ def add(workspace: Workspace, name: str, more: Barred) -> None:
     """
     whole = read(workspace, name) | more
     lines = [*_lines("patient", whole.patients), *_lines("exam", whole.exams)]
+    lines += _lines("key", whole.keys)
     files.write_text(path(workspace, name), "".join(lines), mode=MODE)
 
 

@@ -114,6 +114,8 @@ class Note(NamedTuple):
     """Stamps of files that could not be read; why is told by the quarantine list alone."""
     places: dict[str, str]
     """Exams taken in, by what stands for the place of their files."""
+    key: str = ""
+    """Mark of the key of those tokens, and of the headers'; see `Keyring.key`."""
 
 
 def note(workspace: Workspace, name: str) -> Note:
@@ -132,6 +134,7 @@ def note(workspace: Workspace, name: str) -> Note:
         # What one version could not read, the next may.
         found["faults"] if found["version"] == __version__ else [],
         found["places"],
+        found.get("key", ""),
     )
 
 

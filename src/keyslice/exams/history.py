@@ -6,6 +6,7 @@ version; the manifest that lies with the exams then knows nothing of them.
 
 import shutil
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from keyslice import files
@@ -36,8 +37,7 @@ def settled(workspace: Workspace, name: str, rows: Iterable[Mapping[str, Any]]) 
             has learned from that patient, and another was tested on him.
     """
     splits = {group(row["exam_id"], row["patient"]): row["split"] for row in rows}
-    # Not the hidden files: a kill leaves them half-written.
-    for path in sorted(workspace.manifests(name).glob("[!.]*.parquet")):
+    for path in _kept(workspace, name):
         for one, split in manifest_columns.read_splits(path).items():
             if splits.setdefault(one, split) != split:
                 raise UserError(
@@ -48,3 +48,36 @@ def settled(workspace: Workspace, name: str, rows: Iterable[Mapping[str, Any]]) 
                     "the versions that shall not count",
                 )
     return splits
+
+
+def keys(workspace: Workspace, name: str) -> tuple[str, ...]:
+    """Marks of the keys that its pseudonyms were ever made with, the manifest's own first.
+
+    Raises:
+        UserError: a manifest is damaged.
+    """
+    told = (manifest_columns.read_identity(path) for path in _all(workspace, name))
+    return tuple(
+        dict.fromkeys(mark for identity in told for mark in manifest_columns.marks(identity))
+    )
+
+
+def patients(workspace: Workspace, name: str) -> set[str]:
+    """Everyone who is, or ever was, in the dataset.
+
+    Raises:
+        UserError: a manifest is damaged.
+    """
+    read = manifest_columns.read_patients
+    return {patient for path in _all(workspace, name) for patient in read(path)}
+
+
+def _all(workspace: Workspace, name: str) -> list[Path]:
+    """The manifest as it is, then every kept one."""
+    own = workspace.manifest(name)
+    return [*([own] if own.is_file() else []), *_kept(workspace, name)]
+
+
+def _kept(workspace: Workspace, name: str) -> list[Path]:
+    # Not the hidden files: a kill leaves them half-written.
+    return sorted(workspace.manifests(name).glob("[!.]*.parquet"))

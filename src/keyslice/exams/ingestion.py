@@ -27,9 +27,9 @@ from keyslice.exams import (
 from keyslice.exams.exam import exam_name
 from keyslice.exams.fingerprint import Note
 from keyslice.exams.intake import Intake, Row
+from keyslice.exams.keyring import Keyring
 from keyslice.exams.lock import dataset_lock
 from keyslice.exams.offer import Offer
-from keyslice.exams.pseudonym import KEY_VARIABLE, pseudonym
 from keyslice.exams.quarantine import Refusal
 from keyslice.exams.split import split_rows
 from keyslice.exams.stored import Stored
@@ -127,17 +127,19 @@ def ingest(
     """
     limits = dataset.limits if isinstance(dataset, FolderDataset) else Limits()
     with dataset_lock(workspace, name, "ingest"), Workers(limits) as workers:
-        key = origin.key_of(workspace, dataset)
-        identity = _identity(workspace, name, dataset, key)
-        _check_home(workspace, name)
+        identity = _identity(workspace, name, dataset)
         ban = barred.read(workspace, name)
+        ring = origin.keys_of(workspace, name, dataset, ban)
+        _check_home(workspace, name)
         here = _rows(workspace, name)
         # An older version from elsewhere may still hold theirs: it goes on without them.
         before = {exam: row for exam, row in here.items() if not ban.bars(row)}
         settled = history.settled(workspace, name, before.values())
+        ring = ring.knowing({*settled, *(row["labeller"] for row in before.values())})
         source = fingerprint.of_source(workspace, name, dataset)
         note = fingerprint.note(workspace, name)
-        offered = origin.offered(workspace, name, dataset, key, note, ban, workers)
+        note = origin.renewed(workspace, name, dataset, ring, note, workers)
+        offered = origin.offered(workspace, name, dataset, ring, note, ban, workers)
         path = workspace.quarantine(name)
         stored = Stored(workspace.exams(name), before, note.states)
         dates = dataset.dates if isinstance(dataset, FolderDataset) else "full"
@@ -147,7 +149,7 @@ def ingest(
             for listing in offered.listings
             if not retry and listing.stamp in note.faults and listing.name in reasons
         }
-        intake = Intake(stored, key, dates, before, note.files, faults, note.places, ban.exams)
+        intake = Intake(stored, ring, dates, before, note.files, faults, note.places, ban.exams)
         try:
             intake.take(offered.listings, workspace.exams(name), workers, progress)
             kept = _account_unlisted(offered, intake, before, note)
@@ -161,6 +163,7 @@ def ingest(
             stored.check(rows)
             batch = _number_batch(rows, before)
             stored.flush()
+            identity = _with_keys(identity, ring, rows.values())
             manifest.write(manifest.frame([*rows.values()]), workspace.manifest(name), identity)
         except UserError:
             sweep(workspace, name, here)
@@ -179,6 +182,7 @@ def ingest(
                 offered.headers,
                 sorted(intake.faults),
                 {place: exam for place, exam in intake.places.items() if exam in rows},
+                ring.now,
             ),
         )
         now_refused = {refusal.file for refusal in intake.refused} & names
@@ -240,15 +244,15 @@ def _account_unlisted(
     return [offered.unlisted[place] for place in stay]
 
 
-def _identity(workspace: Workspace, name: str, dataset: Dataset, key: bytes) -> dict[str, Any]:
-    """What the dataset is made of, its key told by a hash; checked against the manifest's.
+def _identity(workspace: Workspace, name: str, dataset: Dataset) -> dict[str, Any]:
+    """What the dataset is made of; checked against the manifest's, of which the keys are left.
 
     An existing dataset's is given as it stands: a setting that came later changes no byte.
 
     Raises:
         UserError: it was made of something else, or its exams are not here.
     """
-    now = fingerprint.identity(dataset) | {"key": pseudonym(key, "keyslice", "which key")}
+    now = fingerprint.identity(dataset)
     if not workspace.manifest(name).is_file():
         if workspace.pointer(name).is_file():
             raise UserError(
@@ -261,13 +265,6 @@ def _identity(workspace: Workspace, name: str, dataset: Dataset, key: bytes) -> 
     recorded = manifest_columns.read_identity(workspace.manifest(name))
     then = fingerprint.default_identity(dataset) | recorded
     changed = [setting for setting in now if now[setting] != then.get(setting)]
-    if changed == ["key"]:
-        raise UserError(
-            f"the key is not the one that the pseudonyms of {name} were made with",
-            where=KEY_VARIABLE,
-            rule="one dataset, one key",
-            remedy="set it to the key used before",
-        )
     if changed:
         raise UserError(
             f"was {then.get(changed[0])!r} when the dataset was made, and is {now[changed[0]]!r}",
@@ -276,6 +273,13 @@ def _identity(workspace: Workspace, name: str, dataset: Dataset, key: bytes) -> 
             remedy="put it back, or give the new dataset a new name",
         )
     return recorded
+
+
+def _with_keys(identity: dict[str, Any], ring: Keyring, rows: Iterable[Row]) -> dict[str, Any]:
+    """With the marks of the keys that somebody in these rows has a pseudonym of."""
+    used = ring.makers(row[column] for row in rows for column in ("patient", "labeller"))
+    marked = dict.fromkeys([*manifest_columns.marks(identity), *used]) or [ring.now]
+    return manifest_columns.with_marks(identity, marked)
 
 
 def _check_home(workspace: Workspace, name: str) -> None:

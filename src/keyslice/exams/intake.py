@@ -9,7 +9,7 @@ from typing import Any
 
 from keyslice.exams.dates import kept_date
 from keyslice.exams.exam import from_other_end
-from keyslice.exams.pseudonym import pseudonym
+from keyslice.exams.keyring import Keyring
 from keyslice.exams.quarantine import CONFLICTS, Refusal
 from keyslice.exams.source import UNKNOWN, KnownFile, Listing
 from keyslice.exams.split import SPLITS
@@ -28,7 +28,7 @@ class Intake:
 
     Args:
         stored: takes each exam as soon as it is read.
-        key: of the pseudonyms.
+        ring: makes the pseudonyms.
         dates: what is kept of dates; see `FolderDataset.dates`.
         before: the manifest's rows by exam id.
         known: by stamp, files that need not be read again.
@@ -40,7 +40,7 @@ class Intake:
     def __init__(
         self,
         stored: Stored,
-        key: bytes,
+        ring: Keyring,
         dates: str,
         before: Mapping[str, Row],
         known: Mapping[str, KnownFile],
@@ -59,7 +59,7 @@ class Intake:
         self.barred: list[str] = []
         """Names of those that hold an exam which was erased."""
         self.across_splits = 0
-        self._stored, self._key, self._dates, self._before = stored, key, dates, before
+        self._stored, self._ring, self._dates, self._before = stored, ring, dates, before
         self._known, self._faults, self._places = known, faults, places
         self._shut = shut
         self._today = datetime.now(UTC).date().isoformat()
@@ -155,7 +155,7 @@ class Intake:
             if self._places.get(listing.place, file.exam) != file.exam:
                 self.withdraw(listing.place)
             self.places[listing.place] = file.exam
-        patient = pseudonym(self._key, *listing.patient) if listing.patient else UNKNOWN
+        patient = self._ring.name(*listing.patient) if listing.patient else UNKNOWN
         self._claims.setdefault(file.exam, []).append((listing, patient))
 
     def settle(self, barred: Mapping[str, str]) -> tuple[dict[str, Row], dict[str, Listing]]:
@@ -189,7 +189,8 @@ class Intake:
         patient = next(iter(self._patients(exam)), UNKNOWN)
         told = {"modality": listing.modality, "acquired": listing.acquired}
         found = {column: told[column] or read.get(column) for column in told}
-        dated = kept_date(found["acquired"] or "", self._dates, self._key, patient)
+        key = self._ring.maker(patient)  # another would shift the dates of one patient apart
+        dated = kept_date(found["acquired"] or "", self._dates, key, patient)
         said = {
             "patient": patient,
             "label": listing.label,
@@ -210,7 +211,7 @@ class Intake:
 
     def _labeller(self, name: str) -> str:
         """A pseudonym: what one person labelled can be told apart, who it was cannot."""
-        return pseudonym(self._key, "labeller", name) if name else UNKNOWN
+        return self._ring.name("labeller", name) if name else UNKNOWN
 
     def _patients(self, exam: str) -> set[str]:
         """Those the exam is, or was, listed under; unknown contradicts nobody."""

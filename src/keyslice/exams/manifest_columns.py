@@ -5,7 +5,7 @@ wait for that.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,29 @@ def read_split(path: Path, split: str) -> set[str]:
 
 def read_patients(path: Path) -> list[str]:
     """The patient of each exam, `UNKNOWN` where a public set names none."""
-    with reading(path):
-        return pq.read_table(path, columns=["patient"])["patient"].to_pylist()
+    with reading(path), pq.ParquetFile(path) as file:  # read_table takes ten times as long to begin
+        return file.read(["patient"])["patient"].to_pylist()
 
 
 def read_identity(path: Path) -> dict[str, Any]:
     """The settings that said what the dataset is made of."""
     with reading(path):
         return json.loads((pq.read_schema(path).metadata or {})[IDENTITY])
+
+
+def marks(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """Marks of the keys of its pseudonyms: one as text, as ever, or several as a list.
+
+    A list is no key's mark: a Keyslice that knows of one key only refuses such a dataset.
+    """
+    told = identity.get("key") or ()
+    return (told,) if isinstance(told, str) else tuple(told)
+
+
+def with_marks(identity: Mapping[str, Any], told: Iterable[str]) -> dict[str, Any]:
+    """With these, as `marks` reads them."""
+    first, *others = told
+    return {**identity, "key": [first, *others] if others else first}
 
 
 @contextmanager

@@ -33,15 +33,9 @@ def news(workspace: Workspace, name: str, dataset: FolderDataset) -> News:
     """
     with Workers(dataset.limits) as workers:
         note = fingerprint.note(workspace, name)
-        offered = origin.offered(
-            workspace,
-            name,
-            dataset,
-            origin.key_of(workspace, dataset),
-            note,
-            barred.read(workspace, name),
-            workers,
-        )
+        ban = barred.read(workspace, name)
+        ring = origin.keys_of(workspace, name, dataset, ban)
+        offered = origin.offered(workspace, name, dataset, ring, note, ban, workers)
     # A fault is known until the file changes: its exam is in quarantine, and not new.
     known = {*note.files, *note.faults}
     return News(

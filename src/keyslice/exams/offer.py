@@ -32,6 +32,7 @@ class Offer:
         headers: of DICOM files; see `Discovery`.
         barred: names of those of patients who have withdrawn; see `bar`.
         unused_lines: of the table, that name nothing that was found.
+        places: what stands for the place of each exam that was found, by name.
     """
 
     listings: list[Listing] = field(default_factory=list)
@@ -45,6 +46,7 @@ class Offer:
     headers: dict[str, Header] = field(default_factory=dict)
     barred: list[str] = field(default_factory=list)
     unused_lines: int = 0
+    places: dict[str, str] = field(default_factory=dict)
 
     def files(self, names: Iterable[str]) -> int:
         """How many files these are."""
@@ -113,7 +115,7 @@ def of_folder(
     source = f"{dataset.labels}:{dataset.label_column}"
     for unit in found.units:
         offer.counts[unit.name] = len(unit.files)
-        place = token(f"{unit.form} {unit.place}")
+        place = offer.places[unit.name] = token(f"{unit.form} {unit.place}")
         try:
             entry = table.entry(unit.keys)
         except LineError as error:

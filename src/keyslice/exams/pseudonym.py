@@ -1,4 +1,7 @@
-"""Pseudonyms: keyed hashes of patient ids. The key lies outside the workspace; no id is kept."""
+"""Pseudonyms: keyed hashes of patient ids. The key lies outside the workspace; no id is kept.
+
+A key may be followed by another; which of them a patient's pseudonym is made with: `keyring`.
+"""
 
 import hmac
 import os
@@ -10,9 +13,12 @@ from keyslice.config import Workspace
 from keyslice.errors import UserError
 
 KEY_VARIABLE = "KEYSLICE_KEY_FILE"
+FORMER_VARIABLE = "KEYSLICE_FORMER_KEYS"
 KEY_BYTES = 32
 PUBLISHED_KEY = b"keyslice: the published key, for phantoms and public data only"
 """No secret: whoever has the ids of a public set has them anyway."""
+SHOWN = 8
+"""Digits of a mark that people are shown."""
 MAKE_ONE = f"make one with `keyslice key new PATH`, set {KEY_VARIABLE} to it and back it up"
 
 
@@ -24,6 +30,11 @@ def pseudonym(key: bytes, issuer: str, patient_id: str) -> str:
     first, second = issuer.encode(), patient_id.encode()
     message = b"%d:%s%s" % (len(first), first, second)
     return hmac.digest(key, message, "sha256").hex()[:32]
+
+
+def mark(key: bytes) -> str:
+    """Stands for a key, and tells nothing of it: a pseudonym of no patient."""
+    return pseudonym(key, "keyslice", "which key")
 
 
 def secret_key(workspace: Workspace) -> bytes:
@@ -39,12 +50,27 @@ def secret_key(workspace: Workspace) -> bytes:
             rule="real patient ids are turned into pseudonyms with a secret key",
             remedy=MAKE_ONE,
         )
+    return _long_enough(key, KEY_VARIABLE)
+
+
+def former_keys(workspace: Workspace) -> list[bytes]:
+    """The keys in the files that KEYSLICE_FORMER_KEYS names, in its order: the newest first.
+
+    Raises:
+        UserError: one of them is not there, too short, inside the workspace, or readable by others.
+    """
+    remedy = "bring it back from its backup: patients keep the pseudonyms that it made"
+    keys = private_file.secrets(workspace, FORMER_VARIABLE, remedy=remedy)
+    return [_long_enough(key, FORMER_VARIABLE) for key in keys]
+
+
+def _long_enough(key: bytes, variable: str) -> bytes:
     if len(key) < KEY_BYTES:
         raise UserError(
             f"the file holds {len(key)} bytes",
-            where=KEY_VARIABLE,
+            where=variable,
             rule=f"a key has at least {KEY_BYTES}",
-            remedy=MAKE_ONE,
+            remedy=MAKE_ONE if variable == KEY_VARIABLE else "name the file of a key",
         )
     return key
 

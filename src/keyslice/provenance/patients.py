@@ -1,14 +1,46 @@
 """From a patient's real id, or a pseudonym, to the pseudonym in each dataset."""
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from keyslice.config import FolderDataset, Params, PhantomDataset, Workspace
 from keyslice.errors import UserError, did_you_mean
-from keyslice.exams import fingerprint, manifest_columns
-from keyslice.exams.pseudonym import KEY_VARIABLE, PUBLISHED_KEY, pseudonym, secret_key
+from keyslice.exams import barred, fingerprint, history, keyring, manifest_columns
+from keyslice.exams.barred import Barred
+from keyslice.exams.keyring import Keyring
+from keyslice.exams.pseudonym import PUBLISHED_KEY, former_keys, pseudonym, secret_key
 from keyslice.exams.table import LabelTable
 from keyslice.provenance import membership
+
+
+@dataclass(frozen=True)
+class Person:
+    """A patient, as the datasets have them.
+
+    Args:
+        patients: the pseudonym that each dataset has, or would make.
+        others: what its keys make of the same id besides; nobody's, unless a dataset was started
+            anew under another key, or a colleague's was.
+        keys: the mark of the key of a pseudonym in `patients`, where that is secret.
+    """
+
+    patients: dict[str, str] = field(default_factory=dict)
+    others: dict[str, frozenset[str]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def also(self, names: Iterable[str]) -> dict[str, Barred]:
+        """What a withdrawal from these datasets is to seek besides `patients`, and to note."""
+        none = frozenset[str]()
+        return {
+            name: Barred(
+                self.others.get(name, none),
+                keys=frozenset([self.keys[name]]) if name in self.keys else none,
+            )
+            for name in names
+        }
+
 
 _PSEUDONYM = re.compile(r"[0-9a-f]{32}")
 
@@ -16,6 +48,12 @@ _PSEUDONYM = re.compile(r"[0-9a-f]{32}")
 def datasets(workspace: Workspace, params: Params) -> list[str]:
     """All that are configured or have a kept manifest; also those that left the settings."""
     return sorted({*params.datasets, *membership.datasets(workspace, [])})
+
+
+def secret_datasets(workspace: Workspace, params: Params) -> list[str]:
+    """Those of `datasets` whose pseudonyms are made with a secret key."""
+    names = datasets(workspace, params)
+    return [n for n in names if _source(workspace, params, n)["identifiers"] == "secret"]
 
 
 def pseudonyms(
@@ -27,7 +65,22 @@ def pseudonyms(
     issuer: str | None = None,
     dataset: str | None = None,
 ) -> dict[str, str]:
-    """The pseudonym that a patient has, or would have, in each dataset that knows patients.
+    """The pseudonym that a patient has, or would have, in each dataset; see `person`."""
+    return person(
+        workspace, params, patient=patient, known_as=known_as, issuer=issuer, dataset=dataset
+    ).patients
+
+
+def person(
+    workspace: Workspace,
+    params: Params,
+    *,
+    patient: str | None = None,
+    known_as: str | None = None,
+    issuer: str | None = None,
+    dataset: str | None = None,
+) -> Person:
+    """A patient, in each dataset that knows patients.
 
     Args:
         workspace: that holds the datasets.
@@ -38,7 +91,7 @@ def pseudonyms(
         dataset: only this one.
 
     Raises:
-        UserError: no such dataset, no pseudonym, or the key is missing or another one.
+        UserError: no such dataset, no pseudonym, or a key is missing.
     """
     names = datasets(workspace, params)
     if dataset is not None and dataset not in names:
@@ -63,15 +116,22 @@ def pseudonyms(
             rule="a pseudonym is 32 hex digits, as the column patient of a manifest has them",
             remedy="for an id of the hospital use --patient",
         )
-    found = {}
+    found = Person()
     for name in [dataset] if dataset else names:
         source = _source(workspace, params, name)
-        if known_as is not None and source["source"] != "medmnist":
-            found[name] = known_as
-        elif patient is not None and source["source"] != "medmnist":
-            key = _key(workspace, name, source)
-            found[name] = pseudonym(key, source["issuer"] if issuer is None else issuer, patient)
-    if not found:
+        if source["source"] == "medmnist":
+            continue
+        if patient is None:
+            found.patients[name] = known_as or ""
+            continue
+        secret = source["identifiers"] == "secret"
+        ring = _keys(workspace, name) if secret else Keyring([PUBLISHED_KEY])
+        who = (source["issuer"] if issuer is None else issuer, patient)
+        found.patients[name] = own = ring.name(*who)
+        found.others[name] = frozenset(ring.all(*who)) - {own}
+        if secret:
+            [found.keys[name]] = ring.makers([own])
+    if not found.patients:
         raise UserError(
             "no dataset here knows its patients",
             rule="of a public set without patient ids nobody can be found",
@@ -100,20 +160,12 @@ def _recorded(workspace: Workspace, name: str) -> dict[str, Any]:
     return manifest_columns.read_identity(newest) if newest else {}
 
 
-def _key(workspace: Workspace, name: str, source: dict[str, Any]) -> bytes:
-    if source["identifiers"] != "secret":
-        return PUBLISHED_KEY
-    key = secret_key(workspace)
-    kept = [*workspace.manifests(name).glob("[!.]*.parquet")][:1]
-    recorded = manifest_columns.read_identity(kept[0]).get("key") if kept else None
-    if recorded not in (None, pseudonym(key, "keyslice", "which key")):
-        raise UserError(
-            f"the key is not the one that the pseudonyms of {name} were made with",
-            where=KEY_VARIABLE,
-            rule="a patient is found through the key that was used then",
-            remedy="set it to that key, or give --pseudonym",
-        )
-    return key
+def _keys(workspace: Workspace, name: str) -> Keyring:
+    ban = barred.read(workspace, name)
+    ring = keyring.secret(workspace, name, ban)
+    if len(ring.here) == 1:
+        return ring  # nobody is known otherwise: manifests need not be read
+    return ring.knowing(history.patients(workspace, name) | ban.patients)
 
 
 def originals(
@@ -121,7 +173,7 @@ def originals(
 ) -> list[tuple[int, str]] | None:
     """Lines of a source's table that name a patient's files: their number, and the file or series.
 
-    None: it cannot be told now, as where the source is not mounted or the key is not set.
+    None: it cannot be told now, as where the source is not mounted or a key is not set.
 
     Args:
         workspace: that holds the dataset.
@@ -140,8 +192,9 @@ def originals(
     else:
         return None
     try:
-        key = PUBLISHED_KEY if configured.identifiers == "public" else secret_key(workspace)
+        public = configured.identifiers == "public"
+        keys = [PUBLISHED_KEY] if public else [secret_key(workspace), *former_keys(workspace)]
         table = LabelTable(folder, configured, name)
     except UserError:
         return None
-    return table.named(lambda who: pseudonym(key, *who) == patient)
+    return table.named(lambda who: patient in [pseudonym(key, *who) for key in keys])

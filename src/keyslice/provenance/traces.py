@@ -20,6 +20,8 @@ from keyslice.versioning.objects import Store
 
 PIXELS = ("report.html", "figures/exam_maps.svg")
 """Files of a comparison that show single exams."""
+_TUPLES = ("exams", "models", "aliases", "keys")
+"""Of a part; the last two are not in notes from before keys could be rotated."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Part:
         models: versions of its model that learned from one of those versions, or started from one
             that did.
         champion: the one of them that is the champion now; None: it is none of them.
+        aliases: other pseudonyms that exams of theirs were found under; see `patients.Person`.
+        keys: marks of the keys of the pseudonym, where they are known.
     """
 
     dataset: str
@@ -44,6 +48,8 @@ class Part:
     present: bool
     models: tuple[int, ...]
     champion: int | None
+    aliases: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class Plan:
             **told
             | {
                 "parts": tuple(
-                    Part(**p | {"exams": tuple(p["exams"]), "models": tuple(p["models"])})
+                    Part(**p | {name: tuple(p.get(name, ())) for name in _TUPLES})
                     for p in told["parts"]
                 ),
                 "ban": Barred(*(frozenset(told["ban"][k]) for k in ("patients", "exams"))),
@@ -117,6 +123,7 @@ def survey(
     patients: Mapping[str, str],
     reason: str,
     only: str | None,
+    also: Mapping[str, Barred] | None = None,
 ) -> Plan:
     """Find all that there is of a patient; changes nothing.
 
@@ -126,12 +133,14 @@ def survey(
         patients: the pseudonym in each dataset.
         reason: for the plan.
         only: the one dataset that is meant; what versions of others need is left out.
+        also: other pseudonyms in each dataset, and the keys; see `patients.Person.also`.
 
     Raises:
         UserError: a kept manifest or the ledger is damaged.
     """
     kept = {name: manifests(workspace, name) for name in patients}
-    who = Barred(frozenset(patients.values()))
+    others = {name: (also or {}).get(name, Barred()) for name in patients}
+    who = Barred(frozenset(patients.values()).union(*(one.patients for one in others.values())))
     tables = [
         (md5, path)
         for store in stores
@@ -159,7 +168,13 @@ def survey(
         models, champion = _models(known, name, held)
         exams = tuple(sorted(mine[name]))
         present = bool(counts.get(here or ""))
-        parts.append(Part(name, patient, exams, held, present, models, champion))
+        aliases = tuple(
+            one
+            for one in sorted(others[name].patients - {patient})
+            if _in_all(kept[name].values(), Barred(frozenset([one])))
+        )
+        keys = tuple(sorted(others[name].keys))
+        parts.append(Part(name, patient, exams, held, present, models, champion, aliases, keys))
     return Plan(secrets.token_hex(8), reason, tuple(parts), ban, items, whole, places, only)
 
 

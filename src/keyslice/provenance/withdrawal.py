@@ -64,6 +64,7 @@ def plan(
     reason: str,
     *,
     only: str | None = None,
+    also: Mapping[str, Barred] | None = None,
 ) -> Plan:
     """Find what a withdrawal would touch; changes nothing.
 
@@ -72,17 +73,23 @@ def plan(
         patients: the pseudonym in each dataset.
         reason: for the ledger.
         only: restrict it to this dataset.
+        also: other pseudonyms of theirs, and the keys; see `patients.Person.also`.
 
     Raises:
         UserError: a remote's folder is not there, or the ledger is damaged.
         RunError: a remote cannot be reached.
     """
     with objects.stores(workspace) as stores:
-        return survey(workspace, stores, patients, reason, only)
+        return survey(workspace, stores, patients, reason, only, also)
 
 
 def withdraw(
-    workspace: Workspace, patients: Mapping[str, str], reason: str, *, only: str | None = None
+    workspace: Workspace,
+    patients: Mapping[str, str],
+    reason: str,
+    *,
+    only: str | None = None,
+    also: Mapping[str, Barred] | None = None,
 ) -> Done:
     """Carry a withdrawal out, or take one up that was cut off; see `plan`.
 
@@ -94,9 +101,9 @@ def withdraw(
     cut_off = {part.dataset for note in notes(workspace) for part in _read(note).parts}
     with _alone(workspace, {*patients, *cut_off}):
         taken_up = [_take_up(workspace, note) for note in notes(workspace)]
-        _check_here(workspace, patients)
+        _check_here(workspace, patients, also or {})
         with objects.stores(workspace) as stores:
-            found = survey(workspace, stores, patients, reason, only)
+            found = survey(workspace, stores, patients, reason, only, also)
             if found.empty and is_barred(workspace, patients):
                 # Done already, or just now: it was this one that had been cut off.
                 same = [done for done in taken_up if patients.items() <= done.patients.items()]
@@ -152,14 +159,17 @@ def _alone(workspace: Workspace, names: Iterable[str]) -> Iterator[None]:
         yield
 
 
-def _check_here(workspace: Workspace, patients: Mapping[str, str]) -> None:
+def _check_here(
+    workspace: Workspace, patients: Mapping[str, str], also: Mapping[str, Barred]
+) -> None:
     """Raises UserError: a new version must be made, and the exams that it is made of are away."""
     for name, patient in patients.items():
         version = lock.version(workspace, name)
         if version is None or workspace.manifest(name).is_file():
             continue
         path = manifests(workspace, name).get(version)
-        if path is None or erasure.exams_in(path, Barred(frozenset([patient]))):
+        who = Barred(frozenset([patient])) | also.get(name, Barred())
+        if path is None or erasure.exams_in(path, who):
             raise UserError(
                 f"the exams of {name} are not here",
                 rule="the version without the patient is made of the others'",
@@ -193,7 +203,8 @@ def _take_up(workspace: Workspace, note: Path) -> Done:
     then = _read(note)
     patients = {part.dataset: part.patient for part in then.parts}
     with objects.stores(workspace) as stores:
-        now = survey(workspace, stores, patients, then.reason, then.only)
+        also = {p.dataset: Barred(then.ban.patients, keys=frozenset(p.keys)) for p in then.parts}
+        now = survey(workspace, stores, patients, then.reason, then.only, also)
         parts = tuple(
             replace(
                 old,
@@ -217,7 +228,8 @@ def _carry_out(workspace: Workspace, found: Plan, stores: Sequence[Store]) -> Do
     params = load(workspace.params)
     begun = _begin(workspace, found)
     for part in found.parts:
-        mine = Barred(frozenset([part.patient]), frozenset(part.exams))
+        names = frozenset([part.patient, *part.aliases])
+        mine = Barred(names, frozenset(part.exams), frozenset(part.keys))
         barred.add(workspace, part.dataset, mine)
     for part in found.parts:
         if part.present:
