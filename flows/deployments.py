@@ -26,6 +26,10 @@ async def deploy(
     """Deployments by dataset; those of datasets that are not configured any more are removed."""
     own = installation(workspace)
     ids = {name: await _deploy_one(runner, workspace, params, name) for name in params.datasets}
+    for name, deployment in ids.items():
+        if params.retrain_settings(name).schedule is None:  # Prefect keeps the one there was
+            for old in await client.read_deployment_schedules(deployment):
+                await client.delete_deployment_schedule(deployment, old.id)
     tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=["keyslice", own]))
     for found in await client.read_deployments(deployment_filter=tagged):
         if found.id not in ids.values():

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows import attempts
-from keyslice.config import Workspace
+from keyslice.config import Workspace, load
 from tests.scans import keyslice
 from tests.servers.process import answers, free_port
 from tests.services.installation import processes, start, wait
@@ -60,6 +61,14 @@ def up(workspace: Workspace) -> Iterator[Path]:
         left.kill()
 
 
+def _scheduled(workspace: Workspace) -> int:
+    """How many runs Prefect's schedule has in store."""
+    port = load(workspace.params).service.prefect_port
+    waiting = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    url = f"http://127.0.0.1:{port}/api/flow_runs/count"
+    return httpx.post(url, json=waiting, timeout=60).raise_for_status().json()
+
+
 @pytest.mark.timeout(600)
 def test_it_serves_schedules_and_arrivals_through_a_kill_and_ends_cleanly(
     workspace: Workspace, up: Path
@@ -86,6 +95,9 @@ def test_it_serves_schedules_and_arrivals_through_a_kill_and_ends_cleanly(
     assert (second.returncode, second.stderr.count("\n")) == (2, 1)
     assert "is running already" in second.stderr
 
+    workspace.params.write_text(settings)  # no schedule
+    _wait(lambda: _scheduled(workspace) == 0, "runs of a schedule that is no more", up)
+
     inbox = workspace.inbox("scans")
     (inbox / "a.npz").write_bytes(b"no exam, but a file with a label")
     (inbox / "labels.csv").write_text("file,patient_id,label\na.npz,1,dark\n")
@@ -94,6 +106,7 @@ def test_it_serves_schedules_and_arrivals_through_a_kill_and_ends_cleanly(
     [serving] = [one for one in processes(workspace.root) if one.cmdline()[-1:] == ["serve"]]
     serving.kill()
     killed = time.time()
+    workspace.params.write_text(changed)
     _wait(lambda: attempted("schedule", killed), "no schedule after the kill", up)
 
     down = keyslice(workspace.root, "down")
