@@ -1,10 +1,13 @@
-"""Prefect's settings for a workspace; they count only if they are set before it is imported."""
+"""Settings of Prefect, and of MLflow's client, for a workspace.
+
+They count only if they are set before Prefect is imported.
+"""
 
 from keyslice.config import Workspace
 
 
 def environment(workspace: Workspace, *, verbose: bool = False) -> dict[str, str]:
-    """What Prefect is to find in the environment; what a person has set there comes first.
+    """What both are to find in the environment; what a person has set there comes first.
 
     Without PREFECT_API_URL a server is started for the run, on a database in state/prefect.
     """
@@ -21,4 +24,7 @@ def environment(workspace: Workspace, *, verbose: bool = False) -> dict[str, str
         "PREFECT_CLI_PROMPT": "false",
         # After 2, 4, 8, … seconds: a run outlives a server that is away for 17 minutes.
         "PREFECT_CLIENT_MAX_RETRIES": "9",
+        # After 0, 4, 8, … 64, 120 seconds, in each of the three attempts at a step
+        # (`flows.tasks.RETRIES`): a run outlives an MLflow that is away for 12 minutes.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7",
     }
