@@ -1,5 +1,6 @@
 """The flow that `keyslice serve` deploys once for each dataset: retrain it if there is cause to."""
 
+import sys
 from contextlib import suppress
 from uuid import UUID
 
@@ -43,7 +44,9 @@ def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Re
                 outcome, state = _attempt(workspace, params, dataset, log.info)
             except Exception as error:
                 failed = space.explained(workspace.root, error) or error
-                with suppress(OSError):  # a full disk: it counts as cut off, and is resumed
+                if isinstance(failed, space.NoSpaceError):  # no page, log or note may take it
+                    sys.stderr.write(f"{dataset}: {failed}\n")
+                with suppress(OSError):  # then it counts as cut off, and is resumed
                     attempts.end(workspace, dataset, attempt, "failed")
                 if not isinstance(error, RetrainFailed):  # that one has told of itself
                     told = notify.failure({dataset: failed})

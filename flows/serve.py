@@ -214,9 +214,9 @@ async def _watch(workspace: Workspace, params: Params, ids: Mapping[str, UUID], 
                         seen[name] = words
                     order = await anyio.to_thread.run_sync(watch.look)
                     if order and not await _under_way(workspace, client, name, ids[name]):
-                        tell(f"{name}: {order[1]}")
                         await _give(workspace, client, name, ids[name], order)
                         watch.given(order)
+                        tell(f"{name}: {order[1]}")
                     said.pop(name, None)
                 except Exception as error:  # a watch looks again, whatever was in its way
                     told = str(error) or type(error).__name__

@@ -12,9 +12,7 @@ import psutil
 from tests.scans import environment
 
 
-def start(
-    root: Path, log: Path, command: str = "up", **variables: str
-) -> subprocess.Popen[bytes]:
+def start(root: Path, log: Path, command: str = "up", **variables: str) -> subprocess.Popen[bytes]:
     """`keyslice up`, or another command, in a workspace; what it says is appended to `log`."""
     with log.open("a") as output:
         return subprocess.Popen(

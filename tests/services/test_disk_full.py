@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.services import installation
 from tests.services.world import BOUNDARIES, Moment, World, run
 
 pytestmark = [
@@ -141,7 +140,7 @@ def test_a_disk_that_is_full_is_told_of_and_the_next_run_goes_on(
         assert len(lines) == 1, said
         assert "no space left on device" in lines[0].lower()
         assert said.splitlines()[-1] == lines[0]
-        assert world.processes() == []
+        world.wait(lambda: not world.processes(), "processes are left")
         assert json.loads(world.keyslice("ledger", "verify", "--json"))["intact"]
         run(world.root, "git", "fsck", "--strict")
         assert yaml.safe_load((world.root / "dvc.lock").read_text())["stages"]

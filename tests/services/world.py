@@ -1,4 +1,4 @@
-"""A workspace that tests of the service retrain again and again, and the moments of a retraining."""
+"""A workspace that is retrained again and again, and the moments of a retraining."""
 
 import hashlib
 import shutil
@@ -91,9 +91,7 @@ class World:
     def keyslice(self, *arguments: str) -> str:
         return keyslice(self.root, *arguments, **self._variables)
 
-    def ask(
-        self, *arguments: str, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    def ask(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """A command of keyslice that may fail, with further `variables`."""
         given = self._variables | variables
         return scans.run(
@@ -107,15 +105,14 @@ class World:
         return self._process
 
     def end(self) -> None:
-        """The service, as a person would; nothing of it is left."""
-        if self._command == "up" and any(
-            one.cmdline()[-1:] == ["up"] for one in self.processes()
-        ):
+        """End the service, as a person would; nothing of it is left."""
+        if self._command == "up" and any(one.cmdline()[-1:] == ["up"] for one in self.processes()):
             self.keyslice("down")
+            assert [" ".join(one.cmdline()) for one in self.processes()] == []
         elif self._process is not None:
             self._process.terminate()
             self._process.wait(PATIENCE)
-        assert [" ".join(one.cmdline()) for one in self.processes()] == []
+            self.wait(lambda: not self.processes(), "processes are left")
 
     def kill(self) -> None:
         for process in self.processes():

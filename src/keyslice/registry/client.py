@@ -85,7 +85,8 @@ def connect(workspace: Workspace) -> "MlflowClient":
     # A line for each migration; how long a version of a model is waited for.
     for name in ("alembic", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)  # lines for each retry
+    # Lines for each retry, and tracebacks of what is raised anyway.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for each retry
     uri = tracking_uri(workspace)
     guard = workspace.lock("mlflow")
