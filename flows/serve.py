@@ -214,7 +214,7 @@ async def _watch(workspace: Workspace, params: Params, ids: Mapping[str, UUID], 
                         seen[name] = words
                     order = await anyio.to_thread.run_sync(watch.look)
                     if order and not await _under_way(workspace, client, name, ids[name]):
-                        await _give(workspace, client, name, ids[name], order)
+                        await _give(workspace, client, name, ids[name], order, watch.lost)
                         watch.given(order)
                         tell(f"{name}: {order[1]}")
                     said.pop(name, None)
@@ -243,10 +243,20 @@ def _count(workspace: Workspace, dataset: str) -> set[str]:
 
 
 async def _give(
-    workspace: Workspace, client: PrefectClient, name: str, deployment: UUID, order: Order
+    workspace: Workspace,
+    client: PrefectClient,
+    name: str,
+    deployment: UUID,
+    order: Order,
+    lost: bool,
 ) -> None:
+    """An arrival is an event, which others may listen to, too; it goes direct after one was `lost`.
+
+    A Prefect server whose PostgreSQL was away hears of no deployment that is made afterwards: the
+    event of an arrival starts nothing until that server is started anew.
+    """
     kind, why = order
-    if kind == "arrival":
+    if kind == "arrival" and not lost:
         emit_event(ARRIVED, resource_of(workspace, name), payload={"why": why})
     else:
         await client.create_flow_run_from_deployment(deployment, parameters={"why": why})

@@ -75,6 +75,8 @@ class Installation(World):
         super().restore()
         shutil.rmtree(self.remote.files)
         shutil.copytree(self._kept_remote, self.remote.files)
+        self.prefect.stop()  # see flows.serve._give: else arrivals start runs minutes later
+        self.prefect.start()
         self.mlflow.stop()
         self.database.tell("postgres", f"DROP DATABASE {self._mlflow_database} WITH (FORCE)")
         self._copy("kept", self._mlflow_database)
