@@ -33,6 +33,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval
 from prefect.schedules import Schedule as PrefectSchedule
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Crashed
 from prefect.types._datetime import now
 from prefect.types.entrypoint import EntrypointType
@@ -51,6 +52,9 @@ ARRIVED = "keyslice.exams.arrived"
 """The event that starts a retraining; see `resource_of`."""
 POLL_SECONDS = 30.0
 """From one question for runs that are due to the next, at most; else retrain.watch_seconds."""
+RETRIES = 3
+"""After 2, 4, 8 seconds. A run has more patience (`flows.environment`); the service asks again each
+POLL_SECONDS, and as many minutes as a run may wait would keep it from a server that is back."""
 OPEN = [
     StateType.SCHEDULED,
     StateType.PENDING,
@@ -160,7 +164,9 @@ def serve(workspace: Workspace, params: Params, tell: Tell) -> None:
     Raises:
         RunError: Prefect's server does not answer.
     """
-    asyncio.run(_serve(workspace, params, tell))
+    # For the service alone: its runs read their settings anew, from the environment.
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
+        asyncio.run(_serve(workspace, params, tell))
 
 
 async def _serve(workspace: Workspace, params: Params, tell: Tell) -> None:
