@@ -11,7 +11,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows import announcing, notify, tasks
-from keyslice import initial, versioning
+from keyslice import initial, space, versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import RunError
 from keyslice.registry import publish, timings
@@ -67,9 +67,22 @@ def retrain(root: str, datasets: list[str]) -> list[Retrained]:
     if failures:
         workspace, params = tasks.opened(root)
         one = datasets[0] if len(datasets) == 1 else None
+        failures = _told_once(workspace, failures)
         announcing.tell(workspace, params, "failure", notify.failure(failures), one)
         raise RetrainFailed(failures)
     return done
+
+
+def _told_once(
+    workspace: Workspace, failures: dict[str, BaseException]
+) -> dict[str, BaseException]:
+    """A full disk in place of all that failed for it."""
+    full = {name: space.explained(workspace.root, error) for name, error in failures.items()}
+    first = next((error for error in full.values() if error is not None), None)
+    if first is None:
+        return failures
+    rest = {name: error for name, error in failures.items() if full[name] is None}
+    return {next(name for name in full if full[name] is first): first} | rest
 
 
 def to_train(stale: Iterable[str], dataset: str, variants: Iterable[str]) -> list[str]:

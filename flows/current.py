@@ -1,5 +1,7 @@
 """The flow that `keyslice serve` deploys once for each dataset: retrain it if there is cause to."""
 
+import sys
+from contextlib import suppress
 from uuid import UUID
 
 from prefect import flow, get_client, get_run_logger
@@ -10,7 +12,7 @@ from prefect.states import Completed
 from flows import announcing, attempts, engine, notify, overdue, tasks
 from flows.chain import Retrained, RetrainFailed, retrain
 from flows.due import SOURCE_CHANGED, held_due
-from keyslice import versioning
+from keyslice import space, versioning
 from keyslice.config import FolderDataset, Params, Workspace
 from keyslice.exams.news import news
 from keyslice.registry import settling
@@ -43,11 +45,15 @@ def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Re
             try:
                 outcome, state = _attempt(workspace, params, dataset, log.info)
             except Exception as error:
-                attempts.end(workspace, dataset, attempt, "failed")
+                failed = space.explained(workspace.root, error) or error
+                if isinstance(failed, space.NoSpaceError):  # no page, log or note may take it
+                    sys.stderr.write(f"{dataset}: {failed}\n")
+                with suppress(OSError):  # then it counts as cut off, and is resumed
+                    attempts.end(workspace, dataset, attempt, "failed")
                 if not isinstance(error, RetrainFailed):  # that one has told of itself
-                    told = notify.failure({dataset: error})
+                    told = notify.failure({dataset: failed})
                     announcing.tell(workspace, params, "failure", told, dataset)
-                raise
+                raise failed from error
             except BaseException:  # a signal
                 if _cancelled_by_a_person():
                     attempts.end(workspace, dataset, attempt, "cancelled")

@@ -42,6 +42,7 @@ from flows.progress import step
 from keyslice import __version__
 from keyslice.config import Occasion, Params, Workspace
 from keyslice.errors import UserError, without_credentials
+from keyslice.space import NoSpaceError
 from keyslice.versioning import StageFailed
 
 FORMAT = 1
@@ -151,6 +152,8 @@ def failure(failures: Mapping[str, BaseException]) -> str:
 def _kind(error: BaseException) -> str:
     if isinstance(error, UserError):
         return "a mistake in settings or input"
+    if isinstance(error, NoSpaceError):
+        return "no space left on device"
     if isinstance(error, StageFailed):
         return f"stage {error.stage} ended with exit code {error.code}"
     number = getattr(error, "errno", None)

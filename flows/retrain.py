@@ -9,6 +9,7 @@ from rich.console import Console
 from flows import engine
 from flows.environment import environment
 from flows.progress import Display
+from keyslice import space
 from keyslice.config import Workspace, load
 from keyslice.errors import RunError, UserError
 from keyslice.stages.running import only_retraining
@@ -59,7 +60,7 @@ def run(
                 raise UserError(str(failed)) from None
             raise
         except Exception as error:  # whatever its client, server or database raises
-            raise _prefect_failed(error) from error
+            raise space.explained(workspace.root, error) or _prefect_failed(error) from error
 
 
 def _prefect_failed(error: Exception) -> RunError:

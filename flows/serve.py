@@ -12,6 +12,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runner import Runner
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.deployments import deploy
 from flows.watching import Tell, Watching
@@ -21,6 +22,9 @@ from keyslice.errors import RunError
 
 POLL_SECONDS = 30.0
 """From one question for runs that are due to the next, at most; else retrain.watch_seconds."""
+RETRIES = 3
+"""After 2, 4, 8 seconds. A run has more patience (`flows.environment`); the service asks again each
+POLL_SECONDS, and as many minutes as a run may wait would keep it from a server that is back."""
 
 
 class SteadyRunner(Runner):
@@ -56,7 +60,9 @@ def serve(workspace: Workspace, tell: Tell) -> None:
         UserError: params.yaml breaks a rule.
         RunError: Prefect's server does not answer.
     """
-    asyncio.run(_serve(workspace, tell))
+    # For the service alone: its runs read their settings anew, from the environment.
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
+        asyncio.run(_serve(workspace, tell))
 
 
 async def _serve(workspace: Workspace, tell: Tell) -> None:

@@ -17,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows import gpu
 from flows.progress import Step, step
-from keyslice import versioning
+from keyslice import space, versioning
 from keyslice.config import Params, Workspace, load
 from keyslice.errors import RunError, UserError
 from keyslice.exams.ingestion import IngestReport
@@ -70,7 +70,7 @@ def worth_retrying(task: Any, run: Any, state: Any) -> bool:
     if isinstance(error, versioning.StageFailed):
         return error.code < 0 or error.code > SIGNALLED
     never = UserError | versioning.TimeLimitError | versioning.ChildrenEndedError
-    return not isinstance(error, never)
+    return not isinstance(error, never) and not space.says(error)
 
 
 RETRIES: dict[str, Any] = {
@@ -339,9 +339,12 @@ def push(root: str, dataset: str, remote: str) -> str:
         return ""
 
 
-@task(task_run_name="abandon {dataset}", **RETRIES)
+@task(task_run_name="abandon {dataset}", persist_result=False)
 def abandon(root: str, dataset: str, parent: str, finished: list[str]) -> None:
-    """End the run of a retraining that failed; what its finished variants left is kept."""
+    """End the run of a retraining that failed; what its finished variants left is kept.
+
+    Tried once: an MLflow that is away may be what failed.
+    """
     from keyslice.registry.mirror import Mirror
 
     Mirror(Workspace(Path(root)), dataset).abandon(parent, finished)

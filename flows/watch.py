@@ -62,6 +62,8 @@ class Watch:
             folder = folder_of(workspace, name, dataset)
             quiet = 60 * settings.quiet_minutes
             self._pulse = Pulse(folder, folder / dataset.labels, quiet, clock)
+        self.lost = False
+        """Whether the last order came to nothing: the next one is to go another way."""
         self._given_at: datetime | None = None
         self._found: set[str] = set()
         self._counted = ""
@@ -81,7 +83,7 @@ class Watch:
             begun = last is not None and last.begun >= self._given_at
             if not begun and now - self._given_at < PATIENCE:
                 return None
-            self._given_at = None
+            self._given_at, self.lost = None, not begun
             if not begun:  # it got lost: what it was given for is there still
                 self._answered = set()
         return self._cut_off(last) or self._missed(last, now) or self._arrived()

@@ -137,9 +137,9 @@ class Watching:
             self._tell(f"{name}: {why}")
             await anyio.to_thread.run_sync(self._give_up, name, why)
         elif not await _under_way(self._workspace, self._client, name, self._ids[name]):
-            self._tell(f"{name}: {why}")
-            await _give(self._workspace, self._client, name, self._ids[name], order)
+            await _give(self._workspace, self._client, name, self._ids[name], order, watch.lost)
             watch.given(order)
+            self._tell(f"{name}: {why}")
 
     def _give_up(self, name: str, why: str) -> None:
         last = attempts.last(self._workspace, name)
@@ -165,10 +165,20 @@ def _count(workspace: Workspace, dataset: str) -> set[str]:
 
 
 async def _give(
-    workspace: Workspace, client: PrefectClient, name: str, deployment: UUID, order: Order
+    workspace: Workspace,
+    client: PrefectClient,
+    name: str,
+    deployment: UUID,
+    order: Order,
+    lost: bool,
 ) -> None:
+    """An arrival is an event, which others may listen to, too; it goes direct after one was `lost`.
+
+    A Prefect server whose PostgreSQL was away hears of no deployment that is made afterwards: the
+    event of an arrival starts nothing until that server is started anew.
+    """
     kind, why = order
-    if kind == "arrival":
+    if kind == "arrival" and not lost:
         emit_event(ARRIVED, resource_of(workspace, name), payload={"why": why})
     else:
         await client.create_flow_run_from_deployment(deployment, parameters={"why": why})

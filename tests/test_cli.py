@@ -44,6 +44,18 @@ def test_a_key_is_made_for_its_owner_alone(tmp_path):
     assert CliRunner().invoke(main, ["key", "new", str(file)]).exit_code == 2
 
 
+def test_a_full_disk_is_one_line_with_the_way_out(tmp_path, monkeypatch):
+    def crashes():
+        raise OSError(28, "No space left on device", "/inbox/doe_jane.nii.gz")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("keyslice.cli._workspace", crashes)
+    told = CliRunner().invoke(main, ["status"])
+    assert told.exit_code == 1
+    assert told.output.startswith("failed: no space left on device")
+    assert (told.output.count("\n"), "doe" in told.output) == (1, False)
+
+
 def test_what_nobody_foresaw_is_one_line_and_a_log_without_messages(tmp_path, monkeypatch):
     said = "doe_jane.nii.gz at http://me:secret@host"
 

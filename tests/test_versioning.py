@@ -618,6 +618,14 @@ def test_output_goes_to_the_log_as_it_comes(tmp_path: Path) -> None:
     assert log.read_text() == "one\ntwo\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_log_on_a_full_disk_is_no_reason_to_end_the_child(tmp_path: Path) -> None:
+    code = "print('one', flush=True); print('two', flush=True)"
+    command = [sys.executable, "-c", code]
+    finished = versioning.run(command, cwd=tmp_path, log=Path("/dev/full"))
+    assert (finished.code, finished.lines) == (0, ("one", "two"))
+
+
 def test_a_log_keeps_earlier_runs_and_does_not_grow_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

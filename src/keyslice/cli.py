@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from keyslice import __version__
+from keyslice import __version__, space
 from keyslice.errors import RunError, UserError, without_credentials
 
 if TYPE_CHECKING:
@@ -31,17 +31,21 @@ class Group(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click's own ways to end
-        except UserError as error:
-            _end(f"error: {error}", 2)
-        except RunError as error:
-            _end(f"failed: {error}", 1)
         except Exception as error:
-            from keyslice.console import crash
-
-            _end(f"failed: {crash.told(error)}", 1)
+            _fail(space.explained(Path(), error) or error)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+def _fail(error: Exception) -> NoReturn:
+    if isinstance(error, UserError):
+        _end(f"error: {error}", 2)
+    if isinstance(error, RunError):
+        _end(f"failed: {error}", 1)
+    from keyslice.console import crash
+
+    _end(f"failed: {crash.told(error)}", 1)
 
 
 def _end(line: str, code: int) -> NoReturn:

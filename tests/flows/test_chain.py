@@ -224,7 +224,8 @@ def test_a_variant_is_trained_if_one_of_its_stages_is_stale(stale: set[str]) -> 
         (versioning.TimeLimitError("had not ended"), False),
         (versioning.ChildrenEndedError("ended"), False),
         (versioning.DVCError("is locked"), True),
-        (OSError("no space left"), True),
+        (OSError("connection lost"), True),
+        (OSError(28, "No space left on device"), False),
     ],
 )
 def test_only_what_may_go_away_by_itself_is_retried(error: Exception, retried: bool) -> None:

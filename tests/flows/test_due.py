@@ -9,6 +9,7 @@ from flows import due as module
 from flows.due import due, in_words
 from flows.environment import environment
 from flows.retrain import run
+from flows.tasks import RETRIES
 from keyslice import versioning
 from keyslice.config import Workspace, load
 from keyslice.errors import UserError
@@ -142,6 +143,30 @@ def test_a_run_outlives_a_prefect_server_that_is_away_for_a_quarter_of_an_hour(
 ) -> None:
     retries = int(environment(workspace)["PREFECT_CLIENT_MAX_RETRIES"])
     assert sum(2**number for number in range(1, retries + 1)) > 15 * 60
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("PREFECT_API_URL", "500"),
+        ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "500"),
+        ("PREFECT_HOME", ""),
+    ],
+)
+def test_only_a_database_elsewhere_is_waited_for(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str, codes: str
+) -> None:
+    """One in the workspace is away with its disk."""
+    for one in ("PREFECT_API_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL"):
+        monkeypatch.delenv(one, raising=False)
+    monkeypatch.setenv(name, "somewhere")
+    assert environment(workspace)["PREFECT_CLIENT_RETRY_EXTRA_CODES"] == codes
+
+
+def test_a_run_outlives_an_mlflow_that_is_away_for_a_dozen_minutes(workspace: Workspace) -> None:
+    retries = int(environment(workspace)["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+    once = sum(min(120, 2 * 2**number) for number in range(1, retries))  # the first is at once
+    assert (1 + RETRIES["retries"]) * once >= 12 * 60
 
 
 def test_a_prefect_server_that_cannot_be_reached_is_told_by_its_variable(

@@ -139,7 +139,12 @@ def test_an_order_that_got_lost_is_given_again(world: World) -> None:
     watch = world.watch()
     world.arrives("a")
     assert world.settle(watch, 10) == ["arrival"]
+    assert not watch.lost
     assert world.settle(watch, PATIENCE // timedelta(minutes=1)) == ["arrival"]
+    assert watch.lost
+    world.attempted(begun=world.time + timedelta(seconds=1), outcome="retrained")
+    world.settle(watch, 10)
+    assert not watch.lost
 
 
 def test_an_order_that_was_not_given_stands(world: World) -> None:

@@ -29,6 +29,17 @@ def test_an_address_that_cannot_be_opened_is_a_mistake_in_its_variable(
     assert "secret" not in str(caught.value)
 
 
+def test_a_database_that_is_away_is_no_mistake_and_is_asked_again(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed (keyslice[postgresql])")
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)  # not for 100 seconds
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:1/db")
+    told = r"^the database at postgresql://127.0.0.1:1/db does not answer; MLFLOW_TRACKING_URI"
+    with pytest.raises(RunError, match=told):
+        connect(Workspace(tmp_path))
+
+
 def test_the_database_of_another_mlflow_is_told_with_the_command_that_migrates_it(
     workspace: Workspace,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What tests of `keyslice up` share: it is started, waited for, and its processes are found."""
+"""What tests of the service share: it is started, waited for, and its processes are found."""
 
 import subprocess
 import sys
@@ -12,13 +12,13 @@ import psutil
 from tests.scans import environment
 
 
-def start(root: Path, log: Path) -> subprocess.Popen[bytes]:
-    """`keyslice up` in a workspace; what it says is appended to `log`."""
+def start(root: Path, log: Path, command: str = "up", **variables: str) -> subprocess.Popen[bytes]:
+    """`keyslice up`, or another command, in a workspace; what it says is appended to `log`."""
     with log.open("a") as output:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "keyslice.cli", "up"],
+            [sys.executable, "-P", "-m", "keyslice.cli", command],
             cwd=root,
-            env=environment(),
+            env=environment() | variables,
             stdout=output,
             stderr=output,
             start_new_session=True,

@@ -66,6 +66,17 @@ def test_one_that_ends_is_started_again_after_longer_and_longer_pauses(
     assert "why" in (workspace.state / "logs" / "prefect.log").read_text()
 
 
+def test_one_that_cannot_be_started_is_tried_again(workspace: Workspace) -> None:
+    """As where the disk is full: there is nowhere to note its process."""
+    (workspace.state / "children").parent.mkdir()
+    (workspace.state / "children").write_text("no folder")
+    with _run(workspace, _shell("Prefect", "touch up; sleep 1000")) as told:
+        _wait(lambda: any("could not be started (" in line for line in told))
+        (workspace.state / "children").unlink()
+        _wait(lambda: list((workspace.state / "children").glob("[!.]*.json")))
+    assert any(line.endswith("), starts again in 1 s") for line in told)
+
+
 def test_in_the_end_nothing_is_left_and_the_serving_process_went_first(
     workspace: Workspace,
 ) -> None:

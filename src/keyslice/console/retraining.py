@@ -1,5 +1,6 @@
 """`keyslice retrain`: whether there is anything to do is decided before Prefect is imported."""
 
+import logging
 import time
 
 from rich.text import Text
@@ -45,6 +46,8 @@ def run(
     for reason in reasons:
         say(err, reason)
     start = time.monotonic()
+    # Else Prefect tells on the terminal of each line of its log that its server could not take.
+    logging.raiseExceptions = verbose
     from flows.retrain import run as run_flow
 
     done = run_flow(workspace, names, parallel=parallel, verbose=verbose, console=err)

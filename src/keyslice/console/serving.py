@@ -12,13 +12,13 @@ import psutil
 from filelock import FileLock, Timeout
 from rich.text import Text
 
-from flows.environment import environment
+from flows.environment import API, environment
 from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, say
 from keyslice.errors import RunError, UserError
 from keyslice.services import supervisor
-from keyslice.services.programs import API, programs
+from keyslice.services.programs import programs
 from keyslice.stages.running import alive, identity
 
 DOWN_SECONDS = 120.0

@@ -76,14 +76,17 @@ def connect(workspace: Workspace) -> "MlflowClient":
         UserError: what the variable names is none of MLflow's, or cannot be opened.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # MLflow's own 7 take four minutes; a retraining tries its steps again besides.
+    # A person waits for a quarter of a minute; a retraining has more patience.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     # Else a line with a run's address on standard output whenever one has ended.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Else lines with each file that a server is asked for, in a service's log, too.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # A line for each migration; how long a version of a model is waited for.
     for name in ("alembic", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)  # lines for each retry
+    # Lines for each retry, and tracebacks of what is raised anyway.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for each retry
     uri = tracking_uri(workspace)
     guard = workspace.lock("mlflow")
@@ -183,6 +186,11 @@ def _cannot(uri: str, error: Exception) -> Exception:
         return RunError(
             f"MLflow at {address} does not answer; {named} names it; {_first_sentence(reason)}"
         )
+    if _is_away(uri, error):
+        return RunError(
+            f"the database at {address} does not answer; {named} names it; "
+            f"{_first_sentence(reason)}"
+        )
     if _OTHER_SCHEMA in reason:
         return UserError(
             f"{address!r} was written by another version of MLflow",
@@ -199,6 +207,15 @@ def _cannot(uri: str, error: Exception) -> Exception:
         if named == VARIABLE
         else "restore it from a backup of state/",
     )
+
+
+def _is_away(uri: str, error: Exception) -> bool:
+    """Whether a database that is a server is not there now; `_NO_WAY_IN` is another matter."""
+    from sqlalchemy.exc import OperationalError
+
+    server = _kind(uri) in DATABASES and _kind(uri) != "sqlite"
+    refused = any(words in str(error) for words in _NO_WAY_IN)
+    return server and isinstance(error, OperationalError) and not refused
 
 
 def _first_sentence(text: str) -> str:

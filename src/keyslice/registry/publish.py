@@ -53,8 +53,9 @@ def abandoned_on_error(abandon: Callable[[], None]) -> Iterator[None]:
     except Exception:  # whatever it is; raised again below
         try:
             abandon()
-        except Exception:  # MLflow may be what failed; the next retraining ends the run
-            _log.warning("a retraining's run in MLflow could not be ended", exc_info=True)
+        except Exception as error:  # MLflow may be what failed; the next retraining ends the run
+            told = "a retraining's run in MLflow could not be ended (%s); the next one ends it"
+            _log.warning(told, type(error).__name__)  # no traceback: it comes on the terminal
         raise
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flows.environment import environment
+from flows.environment import API, environment
 from keyslice import files
 from keyslice.config import Params, Workspace
 from keyslice.errors import without_credentials
@@ -16,7 +16,6 @@ from keyslice.registry.users import set_password
 from keyslice.services.account import Account, account
 
 PREFECT, MLFLOW, SERVING = "Prefect", "MLflow", "serving"
-API = "PREFECT_API_URL"
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - asked about, not opened
 
 

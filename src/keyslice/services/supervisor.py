@@ -135,13 +135,17 @@ class Supervisor:
                 )
             except versioning.ChildrenEndedError:
                 break
+            except OSError as error:  # the disk is full, for one; it will not be for ever
+                told, why = f"{name} could not be started ({error.strerror})", ""
+            else:
+                last = next((line for line in reversed(ended.lines) if line.strip()), "")
+                why = f": {last}" if ended.code > 0 and last else ""  # a signal leaves no words
+                told = f"{name} ended (exit code {ended.code})"
             one.pid = None
             if self._stopping.is_set():
                 break
             pause = 1.0 if time.monotonic() - begun > STEADY_SECONDS else pause
-            last = next((line for line in reversed(ended.lines) if line.strip()), "")
-            why = f": {last}" if ended.code > 0 and last else ""  # a signal leaves no last words
-            self._tell(f"{name} ended (exit code {ended.code}), starts again in {pause:g} s{why}")
+            self._tell(f"{told}, starts again in {pause:g} s{why}")
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -109,7 +110,7 @@ def run(
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         _cut(log)
-    with Path(log or os.devnull).open("a", encoding="utf-8") as sink:
+    with Path(log or os.devnull).open("ab", buffering=0) as sink:
         with family.lock:
             if family.closed:
                 raise ChildrenEndedError(f"{command[0]} was not started")
@@ -128,8 +129,7 @@ def run(
             if on_start is not None:
                 on_start(process.pid)
             for raw in output:
-                sink.write(raw)
-                sink.flush()
+                _note_down(raw, sink)
                 line = raw.rstrip("\n")
                 tail.append(line)
                 if on_line is not None:
@@ -198,6 +198,12 @@ def end_orphans(root: Path) -> int:
             _end(group)
         note.unlink(missing_ok=True)
     return ended
+
+
+def _note_down(line: str, log: IO[bytes]) -> None:
+    """Add to a log; a full disk costs lines of it, and not the child that wrote them."""
+    with suppress(OSError):
+        log.write(line.encode())
 
 
 def _cut(log: Path) -> None:
