@@ -16,7 +16,7 @@ from keyslice import files
 from keyslice.config import Workspace
 from keyslice.stages.running import alive, identity
 
-Outcome = Literal["", "nothing new", "retrained", "failed", "cancelled", "given up"]
+Outcome = Literal["", "nothing new", "retrained", "failed", "cancelled", "stopped", "given up"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Attempt:
         return self.ended is None and alive(self.process) is None
 
     @property
+    def open(self) -> bool:
+        """Whether it is to be resumed: it was cut off, or stopped with the service."""
+        return self.was_cut_off or self.outcome == "stopped"
+
+    @property
     def words(self) -> str:
         """`schedule, runs since 02:00` or `schedule, retrained, took 1:02:03`."""
         if self.ended is not None:
@@ -59,7 +64,7 @@ class Attempt:
 def begin(workspace: Workspace, dataset: str, why: str, run: str) -> Attempt:
     """Note that this process begins one."""
     before = last(workspace, dataset)
-    cut_off = before.cut_off + 1 if before is not None and before.was_cut_off else 0
+    cut_off = before.cut_off + before.was_cut_off if before is not None and before.open else 0
     attempt = Attempt(why, datetime.now(UTC), identity(psutil.Process()), run, cut_off=cut_off)
     _write(workspace, dataset, attempt)
     return attempt

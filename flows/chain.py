@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows import announcing, notify, tasks
+from flows import announcing, notify, tasks, telling
 from keyslice import initial, space, versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import RunError
+from keyslice.provenance import ledger
 from keyslice.registry import publish, timings
 
 
@@ -68,7 +69,7 @@ def retrain(root: str, datasets: list[str]) -> list[Retrained]:
         workspace, params = tasks.opened(root)
         one = datasets[0] if len(datasets) == 1 else None
         failures = _told_once(workspace, failures)
-        announcing.tell(workspace, params, "failure", notify.failure(failures), one)
+        announcing.tell(workspace, params.notify, "failure", notify.failure(failures), one)
         raise RetrainFailed(failures)
     return done
 
@@ -99,7 +100,7 @@ def _chain(root: str, dataset: str) -> Retrained:
     workspace, params = tasks.opened(root)
     versioning.check_repository(workspace)  # hours before the run is recorded
     versioning.check_remotes(workspace, params.versioning.push)
-    notify.check(workspace, params)
+    notify.check(workspace, params.notify)
     if params.run.engine == "dask":
         from flows.cluster import check  # Dask need not be installed otherwise
 
@@ -126,14 +127,15 @@ def _chain(root: str, dataset: str) -> Retrained:
             tasks.latency(root, dataset)
         run_id = tasks.record(root, dataset, parent)
     known = publish.published(workspace, params, dataset)
+    left = telling.begin(workspace, dataset, known, max(e.number for e in ledger.read(workspace)))
     number = tasks.register(root, dataset, run_id)
     gated = tasks.gate(root, dataset, number)
-    announcing.registered(workspace, params, dataset, number, gated, new=number != known)
-    announcing.show(workspace, dataset, number, taken, drift, gated)
+    announcing.registered(workspace, params, dataset, number, gated, left)
     warnings = _keep(workspace, params, dataset, run_id, number)
-    if warnings:
+    if warnings and number != left.version:  # once: later runs try again
         told = f"{dataset} was retrained; not all of it was committed or pushed"
-        announcing.tell(workspace, params, "failure", told, dataset, number)
+        announcing.tell(workspace, params.notify, "failure", told, dataset, number)
+    announcing.show(workspace, dataset, number, taken, drift, gated)
     return Retrained(dataset, taken.version, run_id, number, warnings)
 
 

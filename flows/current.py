@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from pathlib import Path
 from uuid import UUID
 
 from prefect import flow, get_client, get_run_logger
@@ -9,11 +10,11 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 
-from flows import announcing, attempts, engine, notify, overdue, tasks
+from flows import announcing, attempts, engine, notify, overdue
 from flows.chain import Retrained, RetrainFailed, retrain
 from flows.due import SOURCE_CHANGED, held_due
 from keyslice import space, versioning
-from keyslice.config import FolderDataset, Params, Workspace
+from keyslice.config import FolderDataset, Notify, Params, Workspace, load
 from keyslice.exams.news import news
 from keyslice.registry import settling
 from keyslice.stages.running import InUseError, only_retraining
@@ -36,13 +37,14 @@ def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Re
         RunError: something else failed; what does not depend on it was done.
     """
     log = get_run_logger()
-    workspace, params = tasks.opened(root)
+    workspace, params = Workspace(Path(root)), None
     try:
         with only_retraining(workspace, [dataset], "keyslice serve"):
             attempt = attempts.begin(workspace, dataset, why, str(flow_run.id))
             if deployment.id and (late := overdue.skip(UUID(deployment.id))):
                 log.info("does the work of %d runs that came late, too", late)
             try:
+                params = load(workspace.params)
                 outcome, state = _attempt(workspace, params, dataset, log.info)
             except Exception as error:
                 failed = space.explained(workspace.root, error) or error
@@ -52,18 +54,20 @@ def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Re
                     attempts.end(workspace, dataset, attempt, "failed")
                 if not isinstance(error, RetrainFailed):  # that one has told of itself
                     told = notify.failure({dataset: failed})
-                    announcing.tell(workspace, params, "failure", told, dataset)
+                    settings = Notify() if params is None else params.notify
+                    announcing.tell(workspace, settings, "failure", told, dataset)
                 raise failed from error
             except BaseException:  # a signal
-                if _cancelled_by_a_person():
-                    attempts.end(workspace, dataset, attempt, "cancelled")
-                raise  # else it counts as cut off, and is resumed
+                cancelled = _cancelled_by_a_person()
+                attempts.end(workspace, dataset, attempt, "cancelled" if cancelled else "stopped")
+                raise
             attempts.end(workspace, dataset, attempt, outcome)
             return state
     except InUseError as in_use:
         return Completed(message=f"{in_use}; what comes meanwhile is taken up afterwards")
     finally:
-        settling.push(workspace, params, log.warning)
+        if params is not None:
+            settling.push(workspace, params, log.warning)
 
 
 def _attempt(

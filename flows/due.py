@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from flows import telling
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.exams.fingerprint import source_state
@@ -46,6 +47,8 @@ def _unfinished(workspace: Workspace, params: Params, name: str) -> str:
     judged = number == standing.champion(found, name) or standing.gate(found, name, number)
     if not judged or standing.unfinished(found, name):
         return f"the gate of version {number} has not come to its end"
+    if telling.find(workspace, name) is not None:
+        return f"not everybody has been told of version {number}"
     if left := versioning.unpushed(workspace, name, params.versioning.push):
         return f"not pushed to {', '.join(left)}"
     if params.versioning.commit and versioning.uncommitted(workspace, name):

@@ -40,7 +40,7 @@ import httpx
 from flows import webhook
 from flows.progress import step
 from keyslice import __version__
-from keyslice.config import Occasion, Params, Workspace
+from keyslice.config import Notify, Occasion, Workspace
 from keyslice.errors import UserError, without_credentials
 from keyslice.space import NoSpaceError
 from keyslice.versioning import StageFailed
@@ -91,7 +91,7 @@ class Delivery:
     """Why it has not arrived, without an address; empty: it has."""
 
 
-def check(workspace: Workspace, params: Params) -> None:
+def check(workspace: Workspace, settings: Notify) -> None:
     """Find before work begins that a receiver could never be told.
 
     Whether Prefect has the blocks is not asked: only its server knows.
@@ -100,7 +100,7 @@ def check(workspace: Workspace, params: Params) -> None:
         UserError: KEYSLICE_WEBHOOK, KEYSLICE_WEBHOOK_SECRET_FILE or notify.blocks breaks a rule.
     """
     webhook.configured(workspace)
-    for name in params.notify.blocks:
+    for name in settings.blocks:
         if not _BLOCK.fullmatch(name):
             raise UserError(
                 f"{name!r} is no name of a block",
@@ -110,23 +110,23 @@ def check(workspace: Workspace, params: Params) -> None:
             )
 
 
-def targets(params: Params) -> tuple[str, ...]:
+def targets(settings: Notify) -> tuple[str, ...]:
     """Who is told of anything."""
     named = bool(os.environ.get(webhook.ADDRESS_VARIABLE))
-    return (("webhook",) if named else ()) + params.notify.blocks
+    return (("webhook",) if named else ()) + settings.blocks
 
 
-def send(workspace: Workspace, params: Params, happening: Happening) -> None:
+def send(workspace: Workspace, settings: Notify, happening: Happening) -> None:
     """Tell every receiver, if the occasion is in `notify.occasions`.
 
     One that cannot be told is a line in the log and on the terminal, and nothing else: no
     retraining fails because of it. A receiver that does not answer takes up to a minute.
     """
-    if happening.occasion not in params.notify.occasions or not targets(params):
+    if happening.occasion not in settings.occasions or not targets(settings):
         return
     about = happening.occasion + (f", {happening.dataset}" if happening.dataset else "")
     with step(f"tell of {about}") as shown:
-        done = deliver(workspace, params, happening)
+        done = deliver(workspace, settings, happening)
         failed = [f"{one.target}: {one.fault}" for one in done if one.fault]
         shown.outcome = "failed" if failed else "told"
         shown.detail = "; ".join(failed)
@@ -134,9 +134,9 @@ def send(workspace: Workspace, params: Params, happening: Happening) -> None:
         _log.warning("a notification (%s) did not arrive at %s", about, line)
 
 
-def deliver(workspace: Workspace, params: Params, happening: Happening) -> tuple[Delivery, ...]:
+def deliver(workspace: Workspace, settings: Notify, happening: Happening) -> tuple[Delivery, ...]:
     """Tell every receiver, whatever the occasion; raises nothing."""
-    return tuple(_deliver(workspace, target, happening) for target in targets(params))
+    return tuple(_deliver(workspace, target, happening) for target in targets(settings))
 
 
 def failure(failures: Mapping[str, BaseException]) -> str:

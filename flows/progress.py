@@ -1,5 +1,6 @@
 """What the terminal shows of a retraining: which steps run, which are done, how long they took."""
 
+import logging
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from rich.table import Column
 PLAIN_SECONDS = 60.0
 """Off a terminal, from one line of a running step to the next, at least."""
 
+_log = logging.getLogger(__name__)
 _MARKS = {"failed": "[red]✗[/]", "unchanged": "[dim]·[/]", "restored": "[green]✓[/]"}
 
 
@@ -136,3 +138,12 @@ def step(name: str) -> Iterator[Step]:
             shown.log(told)
         if display is not None:
             display.finished(shown, time.monotonic() - start)
+
+
+@contextmanager
+def on_page() -> Iterator[None]:
+    """For what Prefect's page shows besides: where it cannot, no retraining fails."""
+    try:
+        yield
+    except Exception:  # whatever its client raises
+        _log.warning("Prefect's page lacks a table", exc_info=True)

@@ -16,7 +16,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from flows import gpu
-from flows.progress import Step, step
+from flows.progress import Step, on_page, step
 from keyslice import space, versioning
 from keyslice.config import Params, Workspace, load
 from keyslice.errors import RunError, UserError
@@ -47,8 +47,6 @@ class Gated:
     """Of the ledger: its number."""
     waits: bool
     """Whether a person has to decide."""
-    new: bool
-    """Whether the gate was run now; else it has been before, for the same reasons."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +241,8 @@ def latency(root: str, dataset: str) -> None:
     """Milliseconds per exam, in a process of its own, while nothing else of the flow runs."""
     with step(f"latency of {dataset}"):
         log = Path(root) / "state" / "logs" / f"latency@{dataset}.log"
-        ended = versioning.run([*LATENCY, dataset], cwd=Path(root), log=log)
+        limit = 3600 * opened(root)[1].retrain.stage_hours
+        ended = versioning.run([*LATENCY, dataset], cwd=Path(root), log=log, limit=limit)
         if ended.code != 0:
             raise versioning.StageFailed(
                 f"latency@{dataset}", ended.code, ended.lines[-1] if ended.lines else ""
@@ -279,8 +278,7 @@ def gate(root: str, dataset: str, version: int) -> Gated | None:
 
     workspace, params = opened(root)
     with step(f"gate of {dataset}") as shown:
-        known = ledger.read(workspace)
-        if standing.champion(known, dataset) == version:
+        if standing.champion(ledger.read(workspace), dataset) == version:
             shown.outcome = "is the champion"
             return None
         event = gate.run(workspace, params, dataset, version)
@@ -293,13 +291,14 @@ def gate(root: str, dataset: str, version: int) -> Gated | None:
             shown.detail = f"version {version} is the champion"
         else:
             waits, shown.detail = True, "waits for approval"
-        create_markdown_artifact(
-            markdown(event.payload),
-            key=f"gate-{dataset.replace('_', '-')}",
-            description=f"{dataset}, model version {version}, event {event.number} of the ledger",
-        )
-        new = event.number not in {one.number for one in known}
-        return Gated(f"{shown.outcome}; {shown.detail}", event.number, waits, new)
+        with on_page():
+            create_markdown_artifact(
+                markdown(event.payload),
+                key=f"gate-{dataset.replace('_', '-')}",
+                description=f"{dataset}, model version {version}, event {event.number} of the "
+                "ledger",
+            )
+        return Gated(f"{shown.outcome}; {shown.detail}", event.number, waits)
 
 
 @task(task_run_name="commit {dataset}", persist_result=False)

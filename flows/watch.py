@@ -19,8 +19,9 @@ from keyslice.exams.fingerprint import folder_of
 from keyslice.exams.pulse import Pulse
 from keyslice.stages.running import retraining_of, under_way
 
-PATIENCE = timedelta(minutes=5)
-"""That an order may take until a run begins, before it is given again."""
+PATIENCE = 300.0
+"""Seconds that an order may take until a run begins, before it is given again, unless it waits in
+Prefect's queue."""
 LATE = timedelta(minutes=2)
 """After its time, a schedule that no run has begun for counts as missed."""
 
@@ -62,13 +63,19 @@ class Watch:
             folder = folder_of(workspace, name, dataset)
             quiet = 60 * settings.quiet_minutes
             self._pulse = Pulse(folder, folder / dataset.labels, quiet, clock)
-        self.lost = False
-        """Whether the last order came to nothing: the next one is to go another way."""
-        self._given_at: datetime | None = None
+        self._clock = clock
+        self._given: tuple[float, attempts.Attempt | None] | None = None
         self._found: set[str] = set()
         self._counted = ""
         self._answered: set[str] = set()
         self._since = self._schedule_since()
+        self._ahead: datetime | None = None
+        self._due: tuple[datetime, datetime] | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether an order has come to nothing: the next one is to go another way."""
+        return self._given is not None and self._clock() - self._given[0] >= PATIENCE
 
     def look(self) -> Order | None:
         """What is to be done now, if anything; `given` says that it was seen to.
@@ -78,40 +85,50 @@ class Watch:
         """
         if any(one.name == retraining_of(self._name) for one in under_way(self._workspace)):
             return None
-        now, last = self._now(), attempts.last(self._workspace, self._name)
-        if self._given_at is not None:
-            begun = last is not None and last.begun >= self._given_at
-            if not begun and now - self._given_at < PATIENCE:
+        last = attempts.last(self._workspace, self._name)
+        if self._given is not None:
+            if not _same(last, self._given[1]):  # a run has begun: what it has left is counted anew
+                self._given, self._counted = None, ""
+            elif not self.lost:
                 return None
-            self._given_at, self.lost = None, not begun
-            if not begun:  # it got lost: what it was given for is there still
-                self._answered = set()
-        return self._cut_off(last) or self._missed(last, now) or self._arrived()
+        return self._cut_off(last) or self._missed(last, self._now()) or self._arrived()
 
     def given(self, order: Order) -> None:
         """Note that an order of `look` is on its way."""
-        self._given_at = self._now()
+        self._given = self._clock(), attempts.last(self._workspace, self._name)
         if order[0] == "arrival":
             # Once: an ingestion may have a reason to leave them where they are.
             self._answered |= self._found
 
     def _cut_off(self, last: attempts.Attempt | None) -> Order | None:
-        if last is None or not last.was_cut_off:
+        if last is None or not last.open:
             return None
-        told = f"the run of {last.begun:%Y-%m-%d %H:%M} UTC was cut off"
-        if (times := last.cut_off + 1) >= self._settings.attempts:
-            return "given up", f"given up: {told}, {times} in a row; the next has a new cause"
+        how = "was cut off" if last.was_cut_off else "was stopped"
+        told = f"the run of {last.begun:%Y-%m-%d %H:%M} UTC {how}"
+        if last.was_cut_off and (times := last.cut_off + 1) >= self._settings.attempts:
+            why = f"given up: {told}, {times} in a row; Prefect's page and state/logs tell more"
+            return "given up", why
         return "resumed", f"resumed: {told}"
 
     def _missed(self, last: attempts.Attempt | None, now: datetime) -> Order | None:
         schedule = self._settings.schedule
         if schedule is None:
             return None
-        since = max(self._since, last.begun) if last is not None else self._since
-        due = next_after(schedule, since)
+        since = self._noticed(max(self._since, last.begun) if last else self._since, now)
+        if self._due is None or self._due[0] != since:
+            self._due = since, next_after(schedule, since)
+        due = self._due[1]
         if now < due + LATE:
             return None
         return "made up", f"made up: nothing ran at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+    def _noticed(self, time: datetime, now: datetime) -> datetime:
+        """A time; one that lies ahead, since the clock was set back, counts as when it is seen."""
+        if time <= now:
+            self._ahead = None
+            return time
+        self._ahead = min(self._ahead or now, now)
+        return self._ahead
 
     def _arrived(self) -> Order | None:
         digest = self._pulse.look() if self._pulse is not None else None
@@ -119,7 +136,8 @@ class Watch:
             return None
         if digest != self._counted:
             self._found, self._counted = self._count(self._name), digest
-        new = len(self._found - self._answered)
+        # Of an order that got lost, what it was given for is there still.
+        new = len(self._found if self.lost else self._found - self._answered)
         if new < self._settings.minimum_new_exams:
             return None
         return "arrival", f"arrival: {new} new {'exam' if new == 1 else 'exams'}"
@@ -145,3 +163,8 @@ class Watch:
     @property
     def _path(self) -> Path:
         return self._workspace.state / "service" / f"{self._name}.schedule.json"
+
+
+def _same(one: attempts.Attempt | None, other: attempts.Attempt | None) -> bool:
+    """Whether they are the same attempt, ended or not; told by clocks, they might not be."""
+    return (one and (one.run, one.begun)) == (other and (other.run, other.begun))

@@ -42,6 +42,9 @@ OPEN = [
 DOUBTFUL = timedelta(minutes=5)
 """After which a run that Prefect takes for running, and no process is known of, has crashed."""
 
+COUNT_SECONDS = 3600.0
+"""That new exams are counted for, at most; what opens them is ended then."""
+
 Tell = Callable[[str], None]
 
 
@@ -90,11 +93,23 @@ class Watching:
             self._seen.setdefault(name, _words(self._workspace, name))
 
     async def go_on(self) -> None:
-        """Look again and again, until cancelled."""
+        """Look again and again, until cancelled; each dataset has a task of its own.
+
+        The share that one lies on may hang, and the others' do not.
+        """
         while True:
-            await self._guarded(self._workspace.params.name, self._follow)
-            for name, watch in self._watches.items():
-                await self._guarded(name, partial(self._look, name, watch))
+            async with anyio.create_task_group() as looks:
+                for name, watch in self._watches.items():
+                    looks.start_soon(self._look_again, name, watch)
+                watches = self._watches
+                while self._watches is watches:
+                    await anyio.sleep(self._params.retrain.watch_seconds)
+                    await self._guarded(self._workspace.params.name, self._follow)
+                looks.cancel_scope.cancel()
+
+    async def _look_again(self, name: str, watch: Watch) -> None:
+        while True:
+            await self._guarded(name, partial(self._look, name, watch))
             await anyio.sleep(self._params.retrain.watch_seconds)
 
     async def _guarded(self, about: str, look: Callable[[], Awaitable[None]]) -> None:
@@ -109,7 +124,7 @@ class Watching:
             self._said[about] = told
 
     async def _follow(self) -> None:
-        """Take up what params.yaml says now; where it breaks a rule, what it said before counts."""
+        """Take up what params.yaml says now; where it breaks a rule, watching goes on as before."""
         text = self._workspace.params.read_bytes()
         if text == self._text:
             return
@@ -118,7 +133,7 @@ class Watching:
             ids = await deploy(self._runner, self._workspace, params, self._client)
         except UserError as error:
             self._text = text
-            self._tell(f"{error}; what it said before counts on")
+            self._tell(f"{error}; retrainings fail until it is mended; watching goes on as before")
             return
         self._text = text
         late = " (service: at the next start)" if params.service != self._params.service else ""
@@ -129,7 +144,7 @@ class Watching:
         if (words := _words(self._workspace, name)) != self._seen[name]:
             self._tell(f"{name}: {words}")
             self._seen[name] = words
-        order = await anyio.to_thread.run_sync(watch.look)
+        order = await anyio.to_thread.run_sync(watch.look, abandon_on_cancel=True)
         if order is None:
             return
         kind, why = order
@@ -144,8 +159,8 @@ class Watching:
     def _give_up(self, name: str, why: str) -> None:
         last = attempts.last(self._workspace, name)
         assert last is not None
+        notify.send(self._workspace, self._params.notify, notify.Happening("failure", why, name))
         attempts.end(self._workspace, name, last, "given up")
-        notify.send(self._workspace, self._params, notify.Happening("failure", why, name))
 
 
 def _words(workspace: Workspace, dataset: str) -> str:
@@ -157,11 +172,12 @@ def _count(workspace: Workspace, dataset: str) -> set[str]:
     """Asked in a process of its own: a damaged header ends that one, and memory is given back."""
     lines: list[str] = []
     command = (sys.executable, "-P", "-m", "keyslice.cli", "inbox", dataset, "--json")
-    ended = versioning.run(command, cwd=workspace.root, on_line=lines.append)
+    ended = versioning.run(command, cwd=workspace.root, on_line=lines.append, limit=COUNT_SECONDS)
     if ended.code != 0:
         last = lines[-1] if lines else f"exit code {ended.code}"
         raise (UserError if ended.code == 2 else RunError)(last.removeprefix("error: "))
-    return set(json.loads("".join(lines))[dataset]["new"])
+    start = next(i for i, line in enumerate(lines) if line.startswith("{"))  # warnings go before
+    return set(json.loads("".join(lines[start:]))[dataset]["new"])
 
 
 async def _give(

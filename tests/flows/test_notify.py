@@ -85,13 +85,13 @@ def told(receiver: Receiver) -> dict:
 
 
 def fault(workspace: Workspace, params: Params) -> str:
-    [one] = deliver(workspace, params, CANDIDATE)
+    [one] = deliver(workspace, params.notify, CANDIDATE)
     assert one.target == "webhook"
     return one.fault
 
 
 def test_a_message_can_be_read_by_people_and_by_scripts(workspace, params, receiver) -> None:
-    send(workspace, params, CANDIDATE)
+    send(workspace, params.notify, CANDIDATE)
     message = told(receiver)
     assert message["text"].splitlines() == [
         "Keyslice: ward_7 · scans · a candidate",
@@ -135,15 +135,15 @@ def test_a_sentence_is_one_line(workspace) -> None:
 def test_only_occasions_of_the_settings_are_told(workspace, params, receiver, on) -> None:
     params = params.model_copy(update={"notify": Notify(occasions=on)})
     for occasion in ("candidate", "gate", "approval", "failure"):
-        send(workspace, params, Happening(occasion, "It happened."))
+        send(workspace, params.notify, Happening(occasion, "It happened."))
     assert [json.loads(one.body)["keyslice"]["occasion"] for one in receiver.received] == list(on)
 
 
 def test_without_receivers_nothing_is_done(workspace, params, monkeypatch) -> None:
     monkeypatch.delenv(webhook.ADDRESS_VARIABLE, raising=False)
-    check(workspace, params)
-    send(workspace, params, CANDIDATE)
-    assert deliver(workspace, params, CANDIDATE) == ()
+    check(workspace, params.notify)
+    send(workspace, params.notify, CANDIDATE)
+    assert deliver(workspace, params.notify, CANDIDATE) == ()
 
 
 @pytest.mark.parametrize("first", [(503, {}), (500, {}), (429, {}), None])
@@ -187,7 +187,7 @@ def test_in_the_end_it_gives_up_and_raises_nothing(
     workspace, params, receiver, waits, nobody_sees
 ) -> None:
     receiver.answers = [(503, {})] * 9
-    send(workspace, params, CANDIDATE)
+    send(workspace, params.notify, CANDIDATE)
     assert len(receiver.received) == webhook.ATTEMPTS
     assert waits == [1, 2, 4]
     [line] = [r.getMessage() for r in nobody_sees.records if r.levelno >= logging.WARNING]
@@ -201,7 +201,7 @@ def test_on_the_terminal_a_failure_is_a_line(workspace, params, receiver, nobody
     receiver.answers = [(404, {})]
     console = Console(record=True, width=200, force_terminal=False)
     with Display(console):
-        send(workspace, params, CANDIDATE)
+        send(workspace, params.notify, CANDIDATE)
     first, second = console.export_text().splitlines()
     assert first.startswith("✗ tell of candidate, scans")
     assert second == "  webhook: it answered 404"
@@ -263,7 +263,7 @@ def test_a_variable_that_names_nothing_usable_is_told(
 @pytest.mark.parametrize("given", ["https://hooks.ward/x", "http://localhost:1/x", "http://[::1]/"])
 def test_an_address_is_https_or_this_machine(workspace, params, monkeypatch, given) -> None:
     monkeypatch.setenv(webhook.ADDRESS_VARIABLE, given)
-    check(workspace, params)
+    check(workspace, params.notify)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_any_other_address_is_refused_without_its_words(
 ) -> None:
     monkeypatch.setenv(webhook.ADDRESS_VARIABLE, given)
     with pytest.raises(UserError, match=r"^KEYSLICE_WEBHOOK: ") as caught:
-        check(workspace, params)
+        check(workspace, params.notify)
     assert "xSecretx" not in str(caught.value)
     assert "ward" not in str(caught.value)
     assert caught.value.__suppress_context__
@@ -336,7 +336,7 @@ def test_a_secret_that_is_none_is_refused(workspace, params, secret, monkeypatch
         secret = secret.rename(workspace.root / "secret")
         monkeypatch.setenv(webhook.SECRET_VARIABLE, str(secret))
     with pytest.raises(UserError, match=r"^KEYSLICE_WEBHOOK_SECRET_FILE: ") as caught:
-        check(workspace, params)
+        check(workspace, params.notify)
     assert SECRET[:8] not in str(caught.value)
 
 
@@ -344,7 +344,7 @@ def test_a_secret_that_is_none_is_refused(workspace, params, secret, monkeypatch
 def test_a_name_that_no_block_can_have_is_refused(workspace, params, name) -> None:
     params = params.model_copy(update={"notify": Notify(blocks=("slack-webhook/ward", name))})
     with pytest.raises(UserError, match=r"^notify\.blocks: '.*' is no name of a block"):
-        check(workspace, params)
+        check(workspace, params.notify)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ class World:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace, self.time = workspace, NOON
+        self.seconds = 0.0
+        """Of a clock that nobody sets."""
         self.new: set[str] = set()
         self.counted = 0
         self.inbox = workspace.inbox("scans")
@@ -38,7 +40,7 @@ class World:
             dataset,
             RetrainOfOne.model_validate({"quiet_minutes": 10, **settings}),
             self._count,
-            clock=lambda: self.time.timestamp(),
+            clock=lambda: self.seconds,
             now=lambda: self.time,
         )
 
@@ -57,6 +59,7 @@ class World:
 
     def pass_(self, **time: float) -> None:
         self.time += timedelta(**time)
+        self.seconds += timedelta(**time).total_seconds()
 
     def attempted(self, *, minutes: float = 0, **facts: object) -> None:
         begun = self.time + timedelta(minutes=minutes)
@@ -99,7 +102,7 @@ def test_a_quiet_inbox_is_not_counted_again(world: World) -> None:
     world.ingested()
     world.attempted()
     assert world.settle(watch, 600) == []
-    assert world.counted == 1
+    assert world.counted == 2  # once more, of what the run has left
 
 
 def test_what_arrives_during_a_run_is_gathered_into_the_next(world: World) -> None:
@@ -140,11 +143,50 @@ def test_an_order_that_got_lost_is_given_again(world: World) -> None:
     world.arrives("a")
     assert world.settle(watch, 10) == ["arrival"]
     assert not watch.lost
-    assert world.settle(watch, PATIENCE // timedelta(minutes=1)) == ["arrival"]
+    world.pass_(seconds=PATIENCE)
+    order = watch.look()
+    assert order is not None
+    assert order[0] == "arrival"
     assert watch.lost
-    world.attempted(begun=world.time + timedelta(seconds=1), outcome="retrained")
-    world.settle(watch, 10)
+    watch.given(order)
+    world.attempted(outcome="retrained")
+    world.ingested()
+    assert world.settle(watch, 10) == []
     assert not watch.lost
+
+
+@pytest.mark.parametrize("outcome", ["failed", "cancelled"])
+def test_an_order_that_waited_in_a_queue_is_no_cause_for_another(
+    world: World, outcome: str
+) -> None:
+    watch = world.watch()
+    world.arrives("a")
+    assert world.settle(watch, 10) == ["arrival"]
+    for _ in range(60):  # another dataset is being retrained: Prefect has the run, and says so
+        world.pass_(minutes=1)
+        watch.look()
+    world.attempted(outcome=outcome)  # and leaves the exam where it is
+    assert world.settle(watch, 60) == []
+
+
+@pytest.mark.parametrize("back", [timedelta(0), timedelta(hours=2), timedelta(days=400)])
+def test_a_clock_that_is_set_back_delays_nothing(world: World, back: timedelta) -> None:
+    watch = world.watch(schedule=Schedule(every_minutes=60))
+    world.attempted(ended=None)
+    assert world.settle(watch, 0) == ["resumed"]
+    world.time -= back
+    world.attempted(ended=None, run="the resumed one")
+    assert world.settle(watch, 0) == ["resumed"]
+    world.time -= back
+    world.attempted(minutes=2 * back.total_seconds() / 60, run="noted before the last step back")
+    assert set(world.settle(watch, 70)) == {"made up"}
+
+
+def test_a_run_that_was_stopped_is_resumed_however_often(world: World) -> None:
+    watch = world.watch(attempts=2)
+    for number in range(5):
+        world.attempted(outcome="stopped", run=str(number))
+        assert world.settle(watch, 0) == ["resumed"]
 
 
 def test_an_order_that_was_not_given_stands(world: World) -> None:

@@ -77,7 +77,7 @@ def test_settings_that_break_a_rule_are_told_once_and_not_taken_up(
     retrain(workspace, "{schedule: {every_minutes: -5}}")
     [line] = served.look()
     assert "retrain" in line
-    assert line.endswith("what it said before counts on")
+    assert line.endswith("watching goes on as before")
     assert served.look() == served.deployed == []
 
 

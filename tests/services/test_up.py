@@ -80,7 +80,10 @@ def test_it_serves_schedules_and_arrivals_through_a_kill_and_ends_cleanly(
 
     _wait(lambda: "serving scans" in up.read_text(), "does not serve", up)
     settings = workspace.params.read_text()
-    for minutes, said in ((-1, "what it said before counts on"), (0.25, "params.yaml has changed")):
+    for minutes, said in (
+        (-1, "until it is mended"),
+        (0.25, "params.yaml has changed"),
+    ):
         changed = settings.replace("retrain:\n", f"{RETRAIN}{{every_minutes: {minutes}}}\n")
         workspace.params.write_text(changed)
         _wait(lambda said=said: said in up.read_text(), "new settings were not noticed", up)

@@ -34,6 +34,8 @@ class Schedule(Settings):
             return None
         if len(cron.split()) != 5:
             raise ValueError("must have five fields, such as `0 2 * * *` for each night at two")
+        if re.search(r"\dL|LW|\dW", cron.upper()):
+            raise ValueError("has an L or W that Prefect does not know; L alone is the last day")
         try:
             CronSim(cron, _ANY_TIME)
         except CronSimError as error:

@@ -19,8 +19,8 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> bool:
     Raises:
         UserError: nobody is to be told of anything; or see `flows.notify.check`.
     """
-    notify.check(workspace, params)
-    if not notify.targets(params):
+    notify.check(workspace, params.notify)
+    if not notify.targets(params.notify):
         raise UserError(
             "nobody is to be told",
             rule="KEYSLICE_WEBHOOK names a webhook, notify.blocks in params.yaml Prefect's blocks",
@@ -32,7 +32,7 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> bool:
             os.environ.setdefault(name, value)
     happening = notify.Happening("test", "This is a test, and nothing has happened.")
     with err.status("sending"):
-        done = notify.deliver(workspace, params, happening)
+        done = notify.deliver(workspace, params.notify, happening)
     if as_json:
         print_json(
             [{"target": d.target, "arrived": not d.fault, "fault": d.fault or None} for d in done]
