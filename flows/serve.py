@@ -53,8 +53,8 @@ ARRIVED = "keyslice.exams.arrived"
 POLL_SECONDS = 30.0
 """From one question for runs that are due to the next, at most; else retrain.watch_seconds."""
 RETRIES = 3
-"""After 2, 4, 8 seconds. A run has more patience (`flows.environment`); the service asks again each
-POLL_SECONDS, and as many minutes as a run may wait would keep it from a server that is back."""
+"""After 2, 4, 8 seconds, for runs that are due. A run has more patience (`flows.environment`); the
+service asks again each POLL_SECONDS, and waits as long would keep it from a server that is back."""
 OPEN = [
     StateType.SCHEDULED,
     StateType.PENDING,
@@ -164,9 +164,7 @@ def serve(workspace: Workspace, params: Params, tell: Tell) -> None:
     Raises:
         RunError: Prefect's server does not answer.
     """
-    # For the service alone: its runs read their settings anew, from the environment.
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
-        asyncio.run(_serve(workspace, params, tell))
+    asyncio.run(_serve(workspace, params, tell))
 
 
 async def _serve(workspace: Workspace, params: Params, tell: Tell) -> None:
@@ -190,8 +188,11 @@ async def _serve(workspace: Workspace, params: Params, tell: Tell) -> None:
     async with runner:
         async with anyio.create_task_group() as tasks:
             tell(f"serving {', '.join(ids)}")
-            tasks.start_soon(runner.poll, tell)
-            tasks.start_soon(_watch, workspace, params, ids, tell)
+            # Only these two: where three of the runner's own questions about cancellations fail,
+            # it asks none any more. Runs read their settings anew, from the environment.
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
+                tasks.start_soon(runner.poll, tell)
+                tasks.start_soon(_watch, workspace, params, ids, tell)
             await stopping.wait()
             tell("stopping")
             tasks.cancel_scope.cancel()  # before runs end: a watch would have them resumed
