@@ -33,7 +33,6 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval
 from prefect.schedules import Schedule as PrefectSchedule
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Crashed
 from prefect.types._datetime import now
 from prefect.types.entrypoint import EntrypointType
@@ -52,9 +51,6 @@ ARRIVED = "keyslice.exams.arrived"
 """The event that starts a retraining; see `resource_of`."""
 POLL_SECONDS = 30.0
 """From one question for runs that are due to the next, at most; else retrain.watch_seconds."""
-RETRIES = 3
-"""After 2, 4, 8 seconds, for runs that are due. A run has more patience (`flows.environment`); the
-service asks again each POLL_SECONDS, and waits as long would keep it from a server that is back."""
 OPEN = [
     StateType.SCHEDULED,
     StateType.PENDING,
@@ -188,11 +184,8 @@ async def _serve(workspace: Workspace, params: Params, tell: Tell) -> None:
     async with runner:
         async with anyio.create_task_group() as tasks:
             tell(f"serving {', '.join(ids)}")
-            # Only these two: where three of the runner's own questions about cancellations fail,
-            # it asks none any more. Runs read their settings anew, from the environment.
-            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
-                tasks.start_soon(runner.poll, tell)
-                tasks.start_soon(_watch, workspace, params, ids, tell)
+            tasks.start_soon(runner.poll, tell)
+            tasks.start_soon(_watch, workspace, params, ids, tell)
             await stopping.wait()
             tell("stopping")
             tasks.cancel_scope.cancel()  # before runs end: a watch would have them resumed
