@@ -6,13 +6,13 @@ Prefect keeps the schedules and the record.
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 
 import anyio
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runner import Runner
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.deployments import deploy
 from flows.watching import Tell, Watching
@@ -22,9 +22,6 @@ from keyslice.errors import RunError
 
 POLL_SECONDS = 30.0
 """From one question for runs that are due to the next, at most; else retrain.watch_seconds."""
-RETRIES = 3
-"""After 2, 4, 8 seconds. A run has more patience (`flows.environment`); the service asks again each
-POLL_SECONDS, and as many minutes as a run may wait would keep it from a server that is back."""
 
 
 class SteadyRunner(Runner):
@@ -33,8 +30,8 @@ class SteadyRunner(Runner):
     Prefect's own gives up after three questions without an answer, and ends its runs with it.
     """
 
-    async def poll(self, tell: Tell) -> None:
-        """Start the runs that are due, until cancelled."""
+    async def poll(self, tell: Tell, seconds: Callable[[], float]) -> None:
+        """Start the runs that are due, until cancelled; `seconds` lie between two questions."""
         away = False
         while True:
             try:
@@ -46,7 +43,7 @@ class SteadyRunner(Runner):
                 if not away:
                     tell(f"Prefect's server does not answer ({type(error).__name__}); waiting")
                 away = True
-            await anyio.sleep(self.query_seconds)
+            await anyio.sleep(seconds())
 
 
 def serve(workspace: Workspace, tell: Tell) -> None:
@@ -60,9 +57,7 @@ def serve(workspace: Workspace, tell: Tell) -> None:
         UserError: params.yaml breaks a rule.
         RunError: Prefect's server does not answer.
     """
-    # For the service alone: its runs read their settings anew, from the environment.
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
-        asyncio.run(_serve(workspace, tell))
+    asyncio.run(_serve(workspace, tell))
 
 
 async def _serve(workspace: Workspace, tell: Tell) -> None:
@@ -72,12 +67,8 @@ async def _serve(workspace: Workspace, tell: Tell) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    runner = SteadyRunner(
-        "keyslice",
-        query_seconds=min(POLL_SECONDS, params.retrain.watch_seconds),
-        limit=params.service.retrainings,
-        pause_on_shutdown=False,
-    )
+    limit = params.service.retrainings
+    runner = SteadyRunner("keyslice", limit=limit, pause_on_shutdown=False)
     async with get_client() as client:
         try:
             ids = await deploy(runner, workspace, params, client)
@@ -89,7 +80,7 @@ async def _serve(workspace: Workspace, tell: Tell) -> None:
         async with runner:
             async with anyio.create_task_group() as tasks:
                 tell(f"serving {', '.join(ids)}")
-                tasks.start_soon(runner.poll, tell)
+                tasks.start_soon(runner.poll, tell, lambda: min(POLL_SECONDS, watching.seconds))
                 tasks.start_soon(watching.go_on)
                 await stopping.wait()
                 tell("stopping")

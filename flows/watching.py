@@ -92,6 +92,11 @@ class Watching:
         for name in params.datasets:
             self._seen.setdefault(name, _words(self._workspace, name))
 
+    @property
+    def seconds(self) -> float:
+        """From one look to the next."""
+        return self._params.retrain.watch_seconds
+
     async def go_on(self) -> None:
         """Look again and again, until cancelled; each dataset has a task of its own.
 
@@ -103,14 +108,14 @@ class Watching:
                     looks.start_soon(self._look_again, name, watch)
                 watches = self._watches
                 while self._watches is watches:
-                    await anyio.sleep(self._params.retrain.watch_seconds)
+                    await anyio.sleep(self.seconds)
                     await self._guarded(self._workspace.params.name, self._follow)
                 looks.cancel_scope.cancel()
 
     async def _look_again(self, name: str, watch: Watch) -> None:
         while True:
             await self._guarded(name, partial(self._look, name, watch))
-            await anyio.sleep(self._params.retrain.watch_seconds)
+            await anyio.sleep(self.seconds)
 
     async def _guarded(self, about: str, look: Callable[[], Awaitable[None]]) -> None:
         """Whatever is in a look's way is told once, and looked past."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows import due as module
+from flows import telling
 from flows.due import due, in_words
 from flows.environment import environment
 from flows.retrain import run
@@ -59,6 +60,13 @@ def test_each_reason_is_said(
     with workspace.params.open("a") as settings:
         settings.write("versioning: {commit: true}\n")
     assert reasons(workspace) == [reason]
+
+
+def test_messages_that_a_kill_left_untold_are_a_reason(workspace: Workspace, answers: dict) -> None:
+    telling.begin(workspace, "tiny", None, 1)
+    assert reasons(workspace) == ["tiny: not everybody has been told of version 1"]
+    telling.end(workspace, "tiny")
+    assert reasons(workspace) == []
 
 
 def test_what_is_not_to_be_committed_is_no_reason(workspace: Workspace, answers: dict) -> None:

@@ -97,8 +97,8 @@ class Installation(World):
         assert len(steps) > 8
         return {one["state_type"] for one in (above, *below, *steps)}
 
-    def message(self, run: str) -> str:
-        """What Prefect's page says that a run ended with."""
+    def message(self, run: str) -> str | None:
+        """What Prefect's page says that a run ended with; it hears of it after the service."""
         [found] = self._ask("flow_runs", flow_runs={"id": {"any_": [run]}})
         return found["state"]["message"]
 
@@ -176,7 +176,7 @@ def test_a_run_outlives_a_server_that_is_away(
     world.servers[server].start()
     ended = _ended(world)
     assert ended.outcome == "retrained", world.log.read_text()
-    assert world.states(ended.run) == {"COMPLETED"}
+    world.wait(lambda: world.states(ended.run) == {"COMPLETED"}, "Prefect tells otherwise")
     world.end()
     assert world.left() == undisturbed
     assert world.keyslice("retrain", "scans").startswith("Nothing new")
@@ -192,7 +192,7 @@ def test_an_mlflow_that_stays_away_fails_the_run_and_the_next_one_goes_on(
     ended = _ended(world)
     assert ended.outcome == "failed"
     told = f"MLflow at {world.mlflow.url} does not answer; MLFLOW_TRACKING_URI names it"
-    assert told in world.message(ended.run)
+    assert told in world.wait(lambda: world.message(ended.run), "Prefect does not tell of it")
     trainings = {name: world.runs_of(f"train@scans-{name}") for name in ("full", "das")}
 
     again = world.ask("retrain", "scans", MLFLOW_HTTP_REQUEST_MAX_RETRIES="1")
