@@ -67,8 +67,12 @@ async def _serve(workspace: Workspace, tell: Tell) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    limit = params.service.retrainings
-    runner = SteadyRunner("keyslice", limit=limit, pause_on_shutdown=False)
+    runner = SteadyRunner(
+        "keyslice",
+        query_seconds=POLL_SECONDS,  # of its own loops, for cancelled runs
+        limit=params.service.retrainings,
+        pause_on_shutdown=False,
+    )
     async with get_client() as client:
         try:
             ids = await deploy(runner, workspace, params, client)
