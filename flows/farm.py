@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,11 @@ def variants(
         parent: the retraining's run in MLflow.
     """
     workspace, params = opened(root)
-    stages = {name: _stages(workspace, dataset, name, stale) for name in names}
-    if not stages:
+    if not names:
         return {}
+    due = [train for name in names if (train := f"train@{dataset}-{name}") in stale]
+    due = set(due) - elsewhere.restored(workspace, due)  # what DVC has is not sent
+    stages = {name: _stages(dataset, name, due) for name in names}
     trained = [name for name, todo in stages.items() if len(todo) == 1]
     parcel, own = send(root, dataset, trained), software()
     pending: dict[str, list[Any]] = {}
@@ -134,12 +136,10 @@ def take_in(root: str, dataset: str, variant: str, results: list[Result], parent
             _mirror(workspace, dataset, variant, parent)
 
 
-def _stages(workspace: Workspace, dataset: str, variant: str, stale: Sequence[str]) -> list[str]:
-    """Those to be sent: what DVC's run cache has is restored here."""
+def _stages(dataset: str, variant: str, due: Collection[str]) -> list[str]:
+    """Those to be sent, in their order."""
     train, evaluate = (f"{kind}@{dataset}-{variant}" for kind in ("train", "evaluate"))
-    if train not in stale or elsewhere.restored(workspace, dataset, variant):
-        return [evaluate]
-    return [train, evaluate]
+    return [train, evaluate] if train in due else [evaluate]
 
 
 def _mirror(workspace: Workspace, dataset: str, variant: str, parent: str) -> None:

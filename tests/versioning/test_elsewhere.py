@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -43,6 +45,20 @@ def locked(workspace: Workspace) -> dict[str, dict]:
 
 def status(workspace: Workspace) -> set[str]:
     return set(versioning.stale(workspace, [DATASET])) & set(STAGES)
+
+
+@contextmanager
+def untouched(workspace: Workspace) -> Iterator[None]:
+    """The model that there is, or is not, stays, and no training is begun."""
+
+    def found() -> object:
+        model, log = workspace.models(DATASET, "das"), workspace.state / f"logs/{STAGES[0]}.log"
+        inodes = {path: path.stat().st_ino for path in sorted(model.rglob("*"))}
+        return inodes, log.read_text(), lock.entries(workspace)
+
+    before = found()
+    yield
+    assert found() == before
 
 
 def test_both_stages_of_a_variant_come_back_bit_for_bit_and_nothing_private_went(
@@ -101,6 +117,9 @@ def test_results_for_other_settings_than_those_of_now_are_not_taken_in(
     assert STAGES[0] not in lock.entries(workspace)
     workspace.params.write_text(text)
     elsewhere.take_in(workspace, [trained], remote)  # nothing is in its way
+    workspace.params.write_text(text.replace("epochs: 3", "epochs: 4"))
+    with untouched(workspace), pytest.raises(elsewhere.Changed):
+        elsewhere.take_in(workspace, [trained], remote)
 
 
 @pytest.mark.parametrize("harm", ["other bytes", "missing"])
@@ -120,14 +139,38 @@ def test_a_file_that_is_not_what_it_should_be_is_refused(
     assert not workspace.models(DATASET, "das").exists()
 
 
-def test_what_the_run_cache_has_is_not_sent_away(workspace: Workspace) -> None:
-    assert not elsewhere.restored(workspace, DATASET, "das")
-    versioning.reproduce(workspace, STAGES[0])
+def test_what_dvc_has_is_not_sent_away(workspace: Workspace) -> None:
+    train = STAGES[0]
+    assert elsewhere.restored(workspace, []) == set()
+    assert elsewhere.restored(workspace, [train]) == set()
+    versioning.reproduce(workspace, train)
     model = workspace.models(DATASET, "das")
-    shutil.rmtree(model)
-    assert elsewhere.restored(workspace, DATASET, "das")
-    assert (model / "settings.json").is_file()
-    assert not elsewhere.restored(workspace, DATASET, "full")
+    text = workspace.params.read_text()
+    workspace.params.write_text(text.replace("epochs: 3", "epochs: 4"))
+    versioning.reproduce(workspace, train)
+    workspace.params.write_text(text)
+    for remove in (False, True):  # of other settings; none
+        if remove:
+            shutil.rmtree(model)
+        asked = [train, "train@ward-full"]
+        assert elsewhere.restored(workspace, asked) == {train}
+        assert train not in status(workspace)
+        assert (model / "settings.json").is_file()
+
+
+def test_what_dvc_does_not_have_stays_as_it_was_and_is_not_begun(workspace: Workspace) -> None:
+    versioning.reproduce(workspace, STAGES[0])
+    text = workspace.params.read_text()
+    workspace.params.write_text(text.replace("epochs: 3", "epochs: 4"))
+    with untouched(workspace):
+        assert elsewhere.restored(workspace, [STAGES[0]]) == set()
+    # The run is known, and of its files one is lost.
+    workspace.params.write_text(text)
+    shutil.rmtree(workspace.models(DATASET, "das"))
+    [tree] = lock.outputs(lock.entries(workspace), STAGES[0]).values()
+    objects.cache(workspace).find(tree)[0].unlink()
+    with untouched(workspace):
+        assert elsewhere.restored(workspace, [STAGES[0]]) == set()
 
 
 def test_a_place_is_one_processs_and_a_variants_checkpoints_are_found_again(base: Path) -> None:
