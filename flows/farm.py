@@ -26,6 +26,7 @@ from flows.tasks import RETRIES, far, opened
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import RunError, UserError
+from keyslice.provenance.installation import installation
 from keyslice.versioning import elsewhere, places
 from keyslice.versioning.elsewhere import Parcel, Result
 
@@ -79,7 +80,7 @@ def variants(
                 except Exception as error:  # of one variant: the others go on
                     failures[name] = error
             time.sleep(POLL_SECONDS)
-    _clear_workers(params)
+    _clear_workers(params, parcel.installation)
     return failures
 
 
@@ -88,7 +89,9 @@ def send(root: str, dataset: str, trained: list[str]) -> Parcel:
     """Code, settings and prepared frames to where the workers find them."""
     workspace, params = opened(root)
     with step(f"send {dataset}") as shown:
-        parcel = elsewhere.pack(workspace, dataset, params.run.remote or "", trained)
+        parcel = elsewhere.pack(
+            workspace, installation(workspace), dataset, params.run.remote or "", trained
+        )
         shown.outcome = f"{len(parcel.code) / 2**20:.1f} MiB of code"
         return parcel
 
@@ -186,17 +189,17 @@ def _lost(future: Any, status: str) -> RunError:
     return RunError(f"{told}; what has come back is kept, run it again")
 
 
-def _clear_workers(params: Params) -> None:
+def _clear_workers(params: Params, installation: str) -> None:
     """No exam's frames stay on a worker that has nothing more to do."""
     try:
         with connected(params.run.scheduler or "") as client:
-            client.run(_clear, on_error="return")
+            client.run(_clear, installation, on_error="return")
     except UserError:
         _log.warning("the workers' folders could not be cleared", exc_info=True)
 
 
-def _clear(dask_worker: Worker) -> None:
-    places.clear(_folder(dask_worker))
+def _clear(installation: str, dask_worker: Worker) -> None:
+    places.clear(elsewhere.folder_of(_folder(dask_worker), installation))
 
 
 def _folder(worker: Worker) -> Path:

@@ -38,6 +38,8 @@ _CHANGED = "{}: what it depends on has changed since it was sent; the next retra
 class Parcel:
     """What every stage of one dataset's retraining is given."""
 
+    installation: str
+    """Whose it is (`keyslice.provenance.installation`): another's may have the same names."""
     dataset: str
     tree: str
     """sha of `code` in git."""
@@ -89,7 +91,13 @@ def check(workspace: Workspace, remote: str) -> str:
     return url
 
 
-def pack(workspace: Workspace, dataset: str, remote: str, trained: Iterable[str] = ()) -> Parcel:
+def pack(
+    workspace: Workspace,
+    installation: str,
+    dataset: str,
+    remote: str,
+    trained: Iterable[str] = (),
+) -> Parcel:
     """What the dataset's variants are given; the frames that they read are sent to the remote.
 
     So are the models of the variants that are `trained` already.
@@ -103,7 +111,7 @@ def pack(workspace: Workspace, dataset: str, remote: str, trained: Iterable[str]
     models = [f"train@{dataset}-{variant}" for variant in trained]
     inputs = [f"prepare@{dataset}", *_networks(workspace, dataset), *models]
     push.push_stages(workspace, inputs, remote)
-    return Parcel(dataset, tree, code, remote, url)
+    return Parcel(installation, dataset, tree, code, remote, url)
 
 
 def carry_out(
@@ -119,7 +127,8 @@ def carry_out(
     Args:
         parcel: code and settings, and where data come from.
         stage: train@ or evaluate@.
-        base: folder of this machine for such work; several may share it.
+        base: folder of this machine for such work; several processes and installations may share
+            it.
         before: what earlier stages left elsewhere that this one reads.
         on_line: told of each line of output.
 
@@ -128,7 +137,7 @@ def carry_out(
         RunError: data could not be fetched or sent.
     """
     start = time.monotonic()
-    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    base = folder_of(base, parcel.installation)
     variant = _variant(parcel.dataset, stage)
     with places.place(base, variant) as place:
         _unpack(place, parcel, base / "cache", variant)
@@ -147,6 +156,11 @@ def carry_out(
         push.push_stages(place, [stage], parcel.remote)
     seconds = time.monotonic() - start
     return Result(stage, outcome, entry, run, text, socket.gethostname(), seconds)
+
+
+def folder_of(base: Path, installation: str) -> Path:
+    """Below `base`, where an installation's stages run: places, checkpoints and data of its own."""
+    return base / installation
 
 
 def take_in(workspace: Workspace, results: Sequence[Result], remote: str) -> None:
