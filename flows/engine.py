@@ -17,7 +17,12 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 @contextmanager
 def task_runner(
-    workspace: Workspace, params: Params, datasets: Sequence[str], parallel: int | None = None
+    workspace: Workspace,
+    params: Params,
+    datasets: Sequence[str],
+    parallel: int | None = None,
+    *,
+    alone: bool = False,
 ) -> Iterator[Any]:
     """Prefect's runner for a retraining of the datasets, which is to end within the block.
 
@@ -26,6 +31,7 @@ def task_runner(
         params: its settings.
         datasets: names in params.yaml.
         parallel: variants at a time; default: see `at_once`.
+        alone: by hand, not one of the service, which runs up to `service.retrainings` side by side.
 
     Raises:
         UserError: the runner is not installed, or `parallel` is not its to say.
@@ -37,27 +43,29 @@ def task_runner(
     from prefect.task_runners import ThreadPoolTaskRunner
 
     wanted = {train.device for train in _trains(params, datasets)}
-    most = parallel or most_at_once(params, datasets)
-    found = gpu.devices(workspace) if most > 1 and wanted != {"cpu"} else ()
-    with gpu.lending(found):
-        yield ThreadPoolTaskRunner(max_workers=parallel or at_once(params, datasets, found))
+    found = gpu.devices(workspace) if wanted != {"cpu"} else ()
+    runs = 1 if alone else params.service.retrainings
+    with gpu.lending(workspace, found, parallel or 0):
+        most = parallel or at_once(params, datasets, found, runs)
+        yield ThreadPoolTaskRunner(max_workers=most)
 
 
-def at_once(params: Params, datasets: Sequence[str], gpus: Sequence[str]) -> int:
+def at_once(params: Params, datasets: Sequence[str], gpus: Sequence[str], runs: int = 1) -> int:
     """How many variants are trained side by side: as many as have cores for their threads.
 
-    Where any is trained on a GPU: as many as have one of their own, too.
+    Where any is trained on a GPU: as many as have one of their own, too. `runs` retrainings share
+    the cores evenly, and the GPUs as they come (`gpu.lending`).
     """
-    most = most_at_once(params, datasets)
+    most = most_at_once(params, datasets, runs)
     wanted = {train.device for train in _trains(params, datasets)}
     if wanted == {"cpu"} or (not gpus and "cuda" not in wanted):
         return most
     return min(most, max(1, len(gpus)))
 
 
-def most_at_once(params: Params, datasets: Sequence[str]) -> int:
-    """How many trainings share no core."""
-    return max(1, cores() // max(train.threads for train in _trains(params, datasets)))
+def most_at_once(params: Params, datasets: Sequence[str], runs: int = 1) -> int:
+    """How many trainings share no core, in each of `runs` retrainings; one at least."""
+    return max(1, cores() // runs // max(train.threads for train in _trains(params, datasets)))
 
 
 def _trains(params: Params, datasets: Sequence[str]) -> list[Any]:

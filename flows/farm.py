@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from flows.tasks import RETRIES, far, opened
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.errors import RunError, UserError
+from keyslice.provenance.installation import installation
 from keyslice.versioning import elsewhere, places
 from keyslice.versioning.elsewhere import Parcel, Result
 
@@ -51,9 +52,11 @@ def variants(
         parent: the retraining's run in MLflow.
     """
     workspace, params = opened(root)
-    stages = {name: _stages(workspace, dataset, name, stale) for name in names}
-    if not stages:
+    if not names:
         return {}
+    due = [train for name in names if (train := f"train@{dataset}-{name}") in stale]
+    due = set(due) - elsewhere.restored(workspace, due)  # what DVC has is not sent
+    stages = {name: _stages(dataset, name, due) for name in names}
     trained = [name for name, todo in stages.items() if len(todo) == 1]
     parcel, own = send(root, dataset, trained), software()
     pending: dict[str, list[Any]] = {}
@@ -77,7 +80,7 @@ def variants(
                 except Exception as error:  # of one variant: the others go on
                     failures[name] = error
             time.sleep(POLL_SECONDS)
-    _clear_workers(params)
+    _clear_workers(params, parcel.installation)
     return failures
 
 
@@ -86,7 +89,9 @@ def send(root: str, dataset: str, trained: list[str]) -> Parcel:
     """Code, settings and prepared frames to where the workers find them."""
     workspace, params = opened(root)
     with step(f"send {dataset}") as shown:
-        parcel = elsewhere.pack(workspace, dataset, params.run.remote or "", trained)
+        parcel = elsewhere.pack(
+            workspace, installation(workspace), dataset, params.run.remote or "", trained
+        )
         shown.outcome = f"{len(parcel.code) / 2**20:.1f} MiB of code"
         return parcel
 
@@ -134,12 +139,10 @@ def take_in(root: str, dataset: str, variant: str, results: list[Result], parent
             _mirror(workspace, dataset, variant, parent)
 
 
-def _stages(workspace: Workspace, dataset: str, variant: str, stale: Sequence[str]) -> list[str]:
-    """Those to be sent: what DVC's run cache has is restored here."""
+def _stages(dataset: str, variant: str, due: Collection[str]) -> list[str]:
+    """Those to be sent, in their order."""
     train, evaluate = (f"{kind}@{dataset}-{variant}" for kind in ("train", "evaluate"))
-    if train not in stale or elsewhere.restored(workspace, dataset, variant):
-        return [evaluate]
-    return [train, evaluate]
+    return [train, evaluate] if train in due else [evaluate]
 
 
 def _mirror(workspace: Workspace, dataset: str, variant: str, parent: str) -> None:
@@ -186,17 +189,17 @@ def _lost(future: Any, status: str) -> RunError:
     return RunError(f"{told}; what has come back is kept, run it again")
 
 
-def _clear_workers(params: Params) -> None:
+def _clear_workers(params: Params, installation: str) -> None:
     """No exam's frames stay on a worker that has nothing more to do."""
     try:
         with connected(params.run.scheduler or "") as client:
-            client.run(_clear, on_error="return")
+            client.run(_clear, installation, on_error="return")
     except UserError:
         _log.warning("the workers' folders could not be cleared", exc_info=True)
 
 
-def _clear(dask_worker: Worker) -> None:
-    places.clear(_folder(dask_worker))
+def _clear(installation: str, dask_worker: Worker) -> None:
+    places.clear(elsewhere.folder_of(_folder(dask_worker), installation))
 
 
 def _folder(worker: Worker) -> Path:

@@ -1,12 +1,17 @@
 """The GPUs that torch sees, without importing torch, and who trains on which."""
 
+import math
 import os
+import re
 import sys
-import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from itertools import product
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from keyslice import versioning
 from keyslice.config import Workspace
@@ -25,6 +30,8 @@ NVIDIA = "0x10de"
 """The maker of a PCI device, whose driver may be loaded only once it is asked for."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """Names the GPUs that a process may use, with commas between; torch for AMD's heeds it, too."""
+POLL_SECONDS = 1.0
+"""From one look for a GPU that is free to the next."""
 _ASK_TORCH = (
     sys.executable,
     "-c",
@@ -54,34 +61,56 @@ def suspected(root: Path = Path("/")) -> bool:
 
 
 class _Lender:
-    """Lends the GPU that the fewest have."""
+    """Lends GPUs to whichever process of a workspace asks, by locks: one that ends gives back.
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._lock = threading.Lock()
-        self._lent = dict.fromkeys(names, 0)
+    Args:
+        workspace: whose state/locks holds them.
+        names: of the GPUs.
+        share: how many may have one at a time.
+    """
+
+    def __init__(self, workspace: Workspace, names: Sequence[str], share: int) -> None:
+        # Each GPU once before any of them twice.
+        slots = product(range(share), names)
+        self._slots = [(name, workspace.lock(_slot(name, number))) for number, name in slots]
+        workspace.lock("gpu").parent.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def lend(self) -> Iterator[str]:
-        with self._lock:
-            name = min(self._lent, key=lambda name: self._lent[name])
-            self._lent[name] += 1
+        name, guard = self._taken()
         try:
             yield name
         finally:
-            with self._lock:
-                self._lent[name] -= 1
+            guard.release()
+
+    def _taken(self) -> tuple[str, FileLock]:
+        while True:
+            for name, path in self._slots:
+                guard = FileLock(path)
+                with suppress(Timeout):
+                    guard.acquire(timeout=0)
+                    return name, guard
+            versioning.check_children()  # who waits has no child that could be ended
+            time.sleep(POLL_SECONDS)
+
+
+def _slot(name: str, number: int) -> str:
+    plain = re.sub(r"[^\w-]", "_", name)  # that of a part of a GPU may have slashes
+    return f"gpu-{plain}-{number}"
 
 
 _lender: ContextVar[_Lender | None] = ContextVar("lender", default=None)
 
 
 @contextmanager
-def lending(names: Sequence[str]) -> Iterator[None]:
+def lending(workspace: Workspace, names: Sequence[str], parallel: int = 0) -> Iterator[None]:
     """Lend these GPUs for as long as the block runs, to all threads in a copy of its context.
 
-    A single one, or none, is left to torch.
+    Each has one of its own, also of those of other processes that lend them: where all are lent,
+    it waits. Only as many as `parallel` says, if that is more than there are, share them.
     """
-    token = _lender.set(_Lender(names) if len(names) > 1 else None)
+    share = max(1, math.ceil(parallel / len(names))) if names else 0
+    token = _lender.set(_Lender(workspace, names, share) if names else None)
     try:
         yield
     finally:
@@ -90,7 +119,11 @@ def lending(names: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def lent(stage: str) -> Iterator[dict[str, str]]:
-    """What the environment of a stage says of the GPU that is its own meanwhile; empty: nothing."""
+    """What the environment of a stage says of the GPU that is its own meanwhile; empty: nothing.
+
+    Raises:
+        ChildrenEndedError: it was cancelled while it waited for one.
+    """
     lender = _lender.get()
     if lender is None or not stage.startswith(("train@", "evaluate@")):
         yield {}

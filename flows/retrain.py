@@ -46,7 +46,9 @@ def run(
     with (
         only_retraining(workspace, datasets, "keyslice retrain"),
         Display(console or Console(stderr=True)),
-        engine.task_runner(workspace, load(workspace.params), datasets, parallel) as runner,
+        engine.task_runner(
+            workspace, load(workspace.params), datasets, parallel, alone=True
+        ) as runner,
     ):
         from flows.chain import RetrainFailed, retrain
 

@@ -173,6 +173,11 @@ def chosen(
 
 
 def concerns(workspace: Workspace, params: Params, dataset: str) -> bool:
-    """Whether any training of a dataset starts, or is to start, from a champion."""
+    """Whether any training of a dataset starts, or is to start, from a champion.
+
+    Or whether networks are left that nothing names any more: of a kill before they were removed.
+    """
     asked = (params.stage(dataset, variant).train.start for variant in params.variants)
-    return "champion" in asked or any(read(workspace, dataset).values())
+    if "champion" in asked or any(read(workspace, dataset).values()):
+        return True
+    return workspace.networks_pointer(dataset).exists()

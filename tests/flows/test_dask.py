@@ -117,8 +117,8 @@ def until(true: Callable[[], object]) -> None:
 
 def hanging(worker: Path) -> list[int]:
     """The processes of the stage that hangs on a worker, as soon as it does."""
-    until(lambda: [p for p in worker.glob("work/*/state/hanging") if " " in p.read_text()])
-    [note] = worker.glob("work/*/state/hanging")
+    until(lambda: [p for p in worker.glob("work/*/*/state/hanging") if " " in p.read_text()])
+    [note] = worker.glob("work/*/*/state/hanging")
     return list(map(int, note.read_text().split()))
 
 

@@ -1,7 +1,9 @@
 """How many trainings run at once, and on which GPU."""
 
+import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
@@ -21,13 +23,13 @@ from keyslice.errors import UserError
 def side_by_side(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
     """`side_by_side("device: cpu", cores=16, found=0)` with these settings of training."""
 
-    def ask(train: str, *, found: int = 0, cores: int = 16) -> int:
+    def ask(train: str, *, found: int = 0, cores: int = 16, alone: bool = False) -> int:
         text = workspace.params.read_text().replace("train:\n", f"train:\n  {train}\n")
         workspace.params.write_text(text)
         monkeypatch.setattr(engine, "cores", lambda: cores)
         monkeypatch.setattr(gpu, "suspected", lambda: True)
         monkeypatch.setattr(gpu, "_ASK_TORCH", ("echo", str(found)))
-        with engine.task_runner(workspace, load(workspace.params), ["tiny"]) as runner:
+        with engine.task_runner(workspace, load(workspace.params), ["tiny"], alone=alone) as runner:
             return runner._max_workers
 
     return ask
@@ -124,21 +126,113 @@ def run_together(workspace: Workspace, *stages: str) -> None:
 def test_trainings_side_by_side_have_a_gpu_each_and_preparing_has_none(
     workspace: Workspace, seen: list[str | None]
 ) -> None:
-    with gpu.lending(("2", "5")):
+    with gpu.lending(workspace, ("2", "5")):
         run_together(workspace, "train@tiny-full", "evaluate@tiny-das", "prepare@tiny")
         assert sorted(map(str, seen)) == ["2", "5", "None"]
         seen.clear()
-        run_together(workspace, "train@a-b", "train@a-c", "train@a-d")  # what was lent is back
-        assert sorted(map(str, seen)) in (["2", "2", "5"], ["2", "5", "5"])
+        run_together(workspace, "train@a-b", "train@a-c", "prepare@a")  # what was lent is back
+        assert sorted(map(str, seen)) == ["2", "5", "None"]
 
 
-@pytest.mark.parametrize("found", [(), ("0",)])
-def test_a_single_gpu_is_left_to_torch(
-    workspace: Workspace, seen: list[str | None], found: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("found", "parallel", "expected"),
+    [
+        (("2", "5"), 3, (["2", "2", "5"], ["2", "5", "5"])),
+        (("0",), 3, (["0"] * 3,)),
+        ((), 3, (["None"] * 3,)),
+    ],
+)
+def test_gpus_are_shared_where_more_trainings_are_demanded_than_there_are(
+    workspace: Workspace,
+    seen: list[str | None],
+    found: tuple[str, ...],
+    parallel: int,
+    expected: tuple[list[str], ...],
 ) -> None:
-    with gpu.lending(found):
+    with gpu.lending(workspace, found, parallel):
         run_together(workspace, "train@a-b", "train@a-c", "train@a-d")
-    assert seen == [None] * 3
+    assert sorted(map(str, seen)) in expected
+
+
+OTHER = """
+import sys, time
+from pathlib import Path
+from flows import gpu
+from keyslice.config import Workspace
+
+with (
+    gpu.lending(Workspace(Path(sys.argv[1])), sys.argv[2].split(",")),
+    gpu.lent("train@other-das") as own,
+):
+    print(own[gpu.VISIBLE], flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def other(workspace: Workspace) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], str]]]:
+    """`other("0,1")`: another retraining, which trains on one of these GPUs, and that one."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def start(names: str) -> tuple[subprocess.Popen[str], str]:
+        command = [sys.executable, "-c", OTHER, str(workspace.root), names]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        begun.append(process)
+        assert process.stdout is not None
+        return process, process.stdout.readline().strip()
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def test_two_retrainings_take_different_gpus(workspace: Workspace, other) -> None:
+    assert other("0,1")[1] == "0"
+    with gpu.lending(workspace, ("0", "1")), gpu.lent("train@tiny-das") as own:
+        assert own == {gpu.VISIBLE: "1"}
+
+
+@pytest.mark.parametrize("names", ["0", "MIG-GPU-b7/1/0"])
+def test_a_gpu_is_waited_for_and_a_kill_of_who_has_it_frees_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, other, names: str
+) -> None:
+    monkeypatch.setattr(gpu, "POLL_SECONDS", 0.05)
+    process, taken = other(names)
+    assert taken == names
+    looks: list[None] = []
+
+    def look() -> None:
+        looks.append(None)
+        if len(looks) == 3:
+            process.kill()
+
+    monkeypatch.setattr(versioning, "check_children", look)
+    with gpu.lending(workspace, (names,)), gpu.lent("train@tiny-das") as own:
+        assert own == {gpu.VISIBLE: names}
+    assert len(looks) >= 3
+
+
+def test_who_waits_for_a_gpu_can_be_cancelled(workspace: Workspace) -> None:
+    with (
+        gpu.lending(workspace, ("0",)),
+        gpu.lent("train@tiny-das"),
+        versioning.children() as end,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        waits = pool.submit(copy_context().run, lambda: gpu.lent("train@tiny-full").__enter__())
+        assert not waits.done()
+        end()
+        with pytest.raises(versioning.ChildrenEndedError):
+            waits.result(60)
+
+
+def test_retrainings_of_a_service_share_the_cores(side_by_side, workspace: Workspace) -> None:
+    with workspace.params.open("a") as params:
+        params.write("service: {retrainings: 2}\n")
+    assert side_by_side("threads: 4", cores=16) == 2
+    assert side_by_side("threads: 4", cores=16, alone=True) == 4
+    assert side_by_side("threads: 4", cores=4) == 1
 
 
 @pytest.mark.parametrize(

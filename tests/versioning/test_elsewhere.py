@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,8 @@ from keyslice.versioning import elsewhere, lock, objects, places
 
 pytestmark = pytest.mark.forked_dvc
 
+OWN = "0123abcd"
+"""This installation's id."""
 DATASET, STAGES = "ward", ("train@ward-das", "evaluate@ward-das")
 
 
@@ -45,6 +49,20 @@ def status(workspace: Workspace) -> set[str]:
     return set(versioning.stale(workspace, [DATASET])) & set(STAGES)
 
 
+@contextmanager
+def untouched(workspace: Workspace) -> Iterator[None]:
+    """The model that there is, or is not, stays, and no training is begun."""
+
+    def found() -> object:
+        model, log = workspace.models(DATASET, "das"), workspace.state / f"logs/{STAGES[0]}.log"
+        inodes = {path: path.stat().st_ino for path in sorted(model.rglob("*"))}
+        return inodes, log.read_text(), lock.entries(workspace)
+
+    before = found()
+    yield
+    assert found() == before
+
+
 def test_both_stages_of_a_variant_come_back_bit_for_bit_and_nothing_private_went(
     workspace: Workspace, remote: str, base: Path, tmp_path: Path
 ) -> None:
@@ -54,10 +72,11 @@ def test_both_stages_of_a_variant_come_back_bit_for_bit_and_nothing_private_went
     (workspace.state / "key").parent.mkdir(exist_ok=True)
     (workspace.state / "key").write_text("secret")
 
-    parcel = elsewhere.pack(workspace, DATASET, remote)
+    parcel = elsewhere.pack(workspace, OWN, DATASET, remote)
     trained = elsewhere.carry_out(parcel, STAGES[0], base)
     evaluated = elsewhere.carry_out(parcel, STAGES[1], base, before=[trained])
-    used = [path for path in base.iterdir() if path.is_dir() and path.name != "cache"]
+    assert [path.name for path in base.iterdir()] == [OWN]
+    used = [path for path in (base / OWN).iterdir() if path.is_dir() and path.name != "cache"]
     assert len(used) == 1  # the second one found it free
     names = {p.relative_to(used[0]).as_posix() for p in used[0].rglob("*") if p.is_file()}
     assert "state/key" not in names
@@ -74,7 +93,7 @@ def test_both_stages_of_a_variant_come_back_bit_for_bit_and_nothing_private_went
         for name in files:
             assert (ours / name).read_bytes() == (theirs / name).read_bytes()
 
-    places.clear(base)
+    places.clear(base / OWN)
     left = [path.name for path in base.rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert left == []
 
@@ -83,7 +102,7 @@ def test_an_evaluation_alone_reads_the_model_from_the_remote(
     workspace: Workspace, remote: str, base: Path
 ) -> None:
     versioning.reproduce(workspace, STAGES[0])
-    parcel = elsewhere.pack(workspace, DATASET, remote, trained=["das"])
+    parcel = elsewhere.pack(workspace, OWN, DATASET, remote, trained=["das"])
     evaluated = elsewhere.carry_out(parcel, STAGES[1], base)
     elsewhere.take_in(workspace, [evaluated], remote)
     assert not status(workspace)
@@ -92,7 +111,7 @@ def test_an_evaluation_alone_reads_the_model_from_the_remote(
 def test_results_for_other_settings_than_those_of_now_are_not_taken_in(
     workspace: Workspace, remote: str, base: Path
 ) -> None:
-    trained = elsewhere.carry_out(elsewhere.pack(workspace, DATASET, remote), STAGES[0], base)
+    trained = elsewhere.carry_out(elsewhere.pack(workspace, OWN, DATASET, remote), STAGES[0], base)
     text = workspace.params.read_text()
     workspace.params.write_text(text.replace("epochs: 3", "epochs: 4"))
     assert "epochs: 4" in workspace.params.read_text()
@@ -101,13 +120,16 @@ def test_results_for_other_settings_than_those_of_now_are_not_taken_in(
     assert STAGES[0] not in lock.entries(workspace)
     workspace.params.write_text(text)
     elsewhere.take_in(workspace, [trained], remote)  # nothing is in its way
+    workspace.params.write_text(text.replace("epochs: 3", "epochs: 4"))
+    with untouched(workspace), pytest.raises(elsewhere.Changed):
+        elsewhere.take_in(workspace, [trained], remote)
 
 
 @pytest.mark.parametrize("harm", ["other bytes", "missing"])
 def test_a_file_that_is_not_what_it_should_be_is_refused(
     workspace: Workspace, remote: str, base: Path, tmp_path: Path, harm: str
 ) -> None:
-    trained = elsewhere.carry_out(elsewhere.pack(workspace, DATASET, remote), STAGES[0], base)
+    trained = elsewhere.carry_out(elsewhere.pack(workspace, OWN, DATASET, remote), STAGES[0], base)
     [tree] = lock.outputs({STAGES[0]: trained.entry}, STAGES[0]).values()
     store = objects.Store("store", tmp_path / "store")
     one = json.loads(store.find(tree)[0].read_text())[0]["md5"]
@@ -120,14 +142,38 @@ def test_a_file_that_is_not_what_it_should_be_is_refused(
     assert not workspace.models(DATASET, "das").exists()
 
 
-def test_what_the_run_cache_has_is_not_sent_away(workspace: Workspace) -> None:
-    assert not elsewhere.restored(workspace, DATASET, "das")
-    versioning.reproduce(workspace, STAGES[0])
+def test_what_dvc_has_is_not_sent_away(workspace: Workspace) -> None:
+    train = STAGES[0]
+    assert elsewhere.restored(workspace, []) == set()
+    assert elsewhere.restored(workspace, [train]) == set()
+    versioning.reproduce(workspace, train)
     model = workspace.models(DATASET, "das")
-    shutil.rmtree(model)
-    assert elsewhere.restored(workspace, DATASET, "das")
-    assert (model / "settings.json").is_file()
-    assert not elsewhere.restored(workspace, DATASET, "full")
+    text = workspace.params.read_text()
+    workspace.params.write_text(text.replace("epochs: 3", "epochs: 4"))
+    versioning.reproduce(workspace, train)
+    workspace.params.write_text(text)
+    for remove in (False, True):  # of other settings; none
+        if remove:
+            shutil.rmtree(model)
+        asked = [train, "train@ward-full"]
+        assert elsewhere.restored(workspace, asked) == {train}
+        assert train not in status(workspace)
+        assert (model / "settings.json").is_file()
+
+
+def test_what_dvc_does_not_have_stays_as_it_was_and_is_not_begun(workspace: Workspace) -> None:
+    versioning.reproduce(workspace, STAGES[0])
+    text = workspace.params.read_text()
+    workspace.params.write_text(text.replace("epochs: 3", "epochs: 4"))
+    with untouched(workspace):
+        assert elsewhere.restored(workspace, [STAGES[0]]) == set()
+    # The run is known, and of its files one is lost.
+    workspace.params.write_text(text)
+    shutil.rmtree(workspace.models(DATASET, "das"))
+    [tree] = lock.outputs(lock.entries(workspace), STAGES[0]).values()
+    objects.cache(workspace).find(tree)[0].unlink()
+    with untouched(workspace):
+        assert elsewhere.restored(workspace, [STAGES[0]]) == set()
 
 
 def test_a_place_is_one_processs_and_a_variants_checkpoints_are_found_again(base: Path) -> None:
@@ -153,6 +199,69 @@ def test_a_place_is_one_processs_and_a_variants_checkpoints_are_found_again(base
     assert kept.is_dir()
     assert not (base / "1" / "data").exists()
     assert not (base / "cache").exists()
+
+
+def test_a_stage_that_begins_while_a_folder_is_cleared_waits_and_keeps_its_data(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a worker does that is given the next retraining's stage at the end of one."""
+    variant = Path("ward") / "das"
+    with places.place(base, variant) as used:
+        pass
+    (used.root / "data").mkdir(parents=True)
+    (base / "cache").mkdir()
+    begun, done = threading.Event(), threading.Event()
+    pulled = base / "cache" / "frames"
+
+    def stage() -> None:
+        begun.set()
+        with places.place(base, variant):
+            pulled.parent.mkdir(exist_ok=True)
+            pulled.touch()
+            done.wait(60)
+
+    thread = threading.Thread(target=stage)
+    emptied = places.empty
+
+    def slow(folder: Path, kept: Path) -> None:
+        thread.start()
+        begun.wait(60)
+        time.sleep(0.3)
+        emptied(folder, kept)
+
+    monkeypatch.setattr(places, "empty", slow)
+    places.clear(base)
+    assert not (used.root / "data").exists()
+    deadline = time.monotonic() + 60
+    while not pulled.exists():  # what it pulled before the cache went is lost to it
+        assert thread.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    places.clear(base)  # now the stage is in its way
+    assert pulled.exists()
+    done.set()
+    thread.join(60)
+
+
+def test_installations_that_share_a_folder_take_no_checkpoints_of_each_other(
+    base: Path, workspace: Workspace, remote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their datasets and variants have the same names."""
+    found = []
+
+    def unpack(place: Workspace, parcel: elsewhere.Parcel, cache: Path, variant: Path) -> None:
+        checkpoints = place.root / places.CHECKPOINTS / variant
+        found.append((checkpoints.is_dir(), cache))
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        raise RunError("cut off")
+
+    monkeypatch.setattr(elsewhere, "_unpack", unpack)
+    for own in (OWN, "another", OWN):
+        parcel = elsewhere.Parcel(own, DATASET, "", b"", remote, "")
+        with pytest.raises(RunError, match="cut off"):
+            elsewhere.carry_out(parcel, STAGES[0], base)
+    assert [one for one, _ in found] == [False, False, True]
+    assert found[0][1] != found[1][1]  # and no data
 
 
 def test_an_address_with_a_password_is_not_sent_to_workers(workspace: Workspace) -> None:

@@ -202,6 +202,20 @@ def test_what_has_moved_since_is_to_be_pushed(workspace: Workspace, remote: Path
     assert versioning.unpushed(workspace, "tiny", ["archive"]) == ["archive"]
 
 
+@pytest.mark.forked_dvc
+def test_new_networks_to_start_from_are_to_be_pushed(workspace: Workspace, remote: Path) -> None:
+    versioning.push_dataset(workspace, "tiny", "archive")
+    network = workspace.networks("tiny") / "a.safetensors"
+    for content in ("of version 1", "of version 2"):
+        network.parent.mkdir(parents=True, exist_ok=True)
+        network.write_text(content)
+        versioning.record_networks(workspace, "tiny")
+        assert versioning.unpushed(workspace, "tiny", ["archive"]) == ["archive"]
+        versioning.push_dataset(workspace, "tiny", "archive")
+        assert any(file.read_text() == content for file in (remote / "files/md5").glob("*/*"))
+        assert versioning.unpushed(workspace, "tiny", ["archive"]) == []
+
+
 def test_a_push_that_never_ends_is_ended(workspace: Workspace, remote: Path) -> None:
     with workspace.params.open("a") as params:
         params.write("retrain: {stage_hours: 0.00001}\n")

@@ -22,6 +22,7 @@ from keyslice.versioning.lock import lock_hash, prepared_version, stage_hash, st
 from keyslice.versioning.processes import (
     ChildrenEndedError,
     TimeLimitError,
+    check_children,
     children,
     end_orphans,
     run,
@@ -36,6 +37,7 @@ __all__ = [
     "Outcome",
     "StageFailed",
     "TimeLimitError",
+    "check_children",
     "check_remotes",
     "check_repository",
     "children",

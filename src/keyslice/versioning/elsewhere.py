@@ -15,6 +15,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,21 @@ import yaml
 from keyslice import files
 from keyslice.config import Workspace, load
 from keyslice.errors import RunError, UserError
-from keyslice.versioning import dvc, git, lock, objects, places, processes, push
+from keyslice.versioning import dvc, git, lock, objects, places, processes, push, run_cache
 from keyslice.versioning.own_code import code_first
 from keyslice.versioning.recovery import recover
 
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 _RUN = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}/[0-9a-f]{64}")
+_CHANGED = "{}: what it depends on has changed since it was sent; the next retraining does it anew"
 
 
 @dataclass(frozen=True)
 class Parcel:
     """What every stage of one dataset's retraining is given."""
 
+    installation: str
+    """Whose it is (`keyslice.provenance.installation`): another's may have the same names."""
     dataset: str
     tree: str
     """sha of `code` in git."""
@@ -87,7 +91,13 @@ def check(workspace: Workspace, remote: str) -> str:
     return url
 
 
-def pack(workspace: Workspace, dataset: str, remote: str, trained: Iterable[str] = ()) -> Parcel:
+def pack(
+    workspace: Workspace,
+    installation: str,
+    dataset: str,
+    remote: str,
+    trained: Iterable[str] = (),
+) -> Parcel:
     """What the dataset's variants are given; the frames that they read are sent to the remote.
 
     So are the models of the variants that are `trained` already.
@@ -101,7 +111,7 @@ def pack(workspace: Workspace, dataset: str, remote: str, trained: Iterable[str]
     models = [f"train@{dataset}-{variant}" for variant in trained]
     inputs = [f"prepare@{dataset}", *_networks(workspace, dataset), *models]
     push.push_stages(workspace, inputs, remote)
-    return Parcel(dataset, tree, code, remote, url)
+    return Parcel(installation, dataset, tree, code, remote, url)
 
 
 def carry_out(
@@ -117,7 +127,8 @@ def carry_out(
     Args:
         parcel: code and settings, and where data come from.
         stage: train@ or evaluate@.
-        base: folder of this machine for such work; several may share it.
+        base: folder of this machine for such work; several processes and installations may share
+            it.
         before: what earlier stages left elsewhere that this one reads.
         on_line: told of each line of output.
 
@@ -126,7 +137,7 @@ def carry_out(
         RunError: data could not be fetched or sent.
     """
     start = time.monotonic()
-    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    base = folder_of(base, parcel.installation)
     variant = _variant(parcel.dataset, stage)
     with places.place(base, variant) as place:
         _unpack(place, parcel, base / "cache", variant)
@@ -145,6 +156,11 @@ def carry_out(
         push.push_stages(place, [stage], parcel.remote)
     seconds = time.monotonic() - start
     return Result(stage, outcome, entry, run, text, socket.gethostname(), seconds)
+
+
+def folder_of(base: Path, installation: str) -> Path:
+    """Below `base`, where an installation's stages run: places, checkpoints and data of its own."""
+    return base / installation
 
 
 def take_in(workspace: Workspace, results: Sequence[Result], remote: str) -> None:
@@ -172,44 +188,39 @@ def take_in(workspace: Workspace, results: Sequence[Result], remote: str) -> Non
             raise RunError(f"{one.stage}: {one.run!r} is no place in DVC's run cache")
         files.write_text(cache / "runs" / one.run, one.text)
     for one in results:
+        if not run_cache.known(workspace, [one.stage]):
+            raise Changed(_CHANGED.format(one.stage))
         _restore(workspace, one.stage)
         if lock.entries(workspace).get(one.stage) != one.entry:
             raise RunError(f"{one.stage}: its entry in dvc.lock is not the one that came back")
 
 
-def restored(workspace: Workspace, dataset: str, variant: str) -> bool:
-    """Whether DVC had a training of the variant with these inputs, and has put it in its place.
+def restored(workspace: Workspace, stages: Sequence[str]) -> set[str]:
+    """Those of the stages that DVC had results of, with the inputs of now; they are in their place.
 
-    DVC is asked only if its run cache holds one on the frames of now.
+    The others are as they were.
+
+    Raises:
+        DVCError: DVC cannot say, or put them there.
     """
-    stage = f"train@{dataset}-{variant}"
-    frames = lock.outputs(lock.entries(workspace), f"prepare@{dataset}")
-    model = workspace.models(dataset, variant).relative_to(workspace.root).as_posix()
-    known = objects.cache(workspace).root / "runs"
-    texts = (file.read_text(encoding="utf-8", errors="replace") for file in known.glob("*/*/*"))
-    if not any(f"- path: {model}\n" in text and all(md5 in text for md5 in frames.values())
-               for text in texts):  # fmt: skip
-        return False
-    try:
-        _restore(workspace, stage)
-    except Changed:
-        return False
-    return True
+    done = set[str]()
+    for stage in run_cache.known(workspace, stages):
+        with suppress(Changed):
+            _restore(workspace, stage)
+            done.add(stage)
+    return done
 
 
 def _restore(workspace: Workspace, stage: str) -> None:
-    """Have DVC put a stage's results in place if it knows a run with the inputs of now.
+    """Have DVC put the results that it has of a stage in their place.
 
     Raises:
-        Changed: it knows none.
+        Changed: it has begun to run the stage: an input has changed since it was asked.
     """
 
     def stop(line: str) -> None:
-        if line.startswith("> "):  # the command, which DVC has begun to run
-            raise Changed(
-                f"{stage}: what it depends on has changed since it was sent; the next retraining "
-                "does it anew"
-            )
+        if line.startswith("> "):  # the command
+            raise Changed(_CHANGED.format(stage))
 
     try:
         dvc.reproduce(workspace, stage, on_line=stop)

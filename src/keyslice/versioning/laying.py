@@ -1,4 +1,8 @@
-"""What trainings start from is put in its place: networks first, then their names."""
+"""What trainings start from is put in its place: networks first, then their names.
+
+Networks lie under their SHA-256, so that a new one comes beside those that are there, and one that
+nobody needs any more goes when nothing names it.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -15,8 +19,8 @@ from keyslice.versioning.dvc import record_networks
 def lay(workspace: Workspace, dataset: str, entries: Entries, networks: Mapping[str, Path]) -> None:
     """Have the next trainings of a dataset start from what `entries` says.
 
-    Networks that no entry names any more go. A kill leaves entries whose networks are not here
-    only of trainings that are to be done anyway; asked again, it goes on.
+    Networks that no entry names any more go. At each moment all that are named are here, and DVC
+    holds them; after a kill the same call goes on from there.
 
     Args:
         workspace: that holds it.
@@ -31,8 +35,7 @@ def lay(workspace: Workspace, dataset: str, entries: Entries, networks: Mapping[
     needed = {ancestor.weights for ancestor in entries.values() if ancestor is not None}
     folder = workspace.networks(dataset)
     with locked(workspace, "datasets", "saying what trainings start from"):
-        found = [path for path in folder.glob("*") if files.sha256(path) == path.stem]
-        here = {path.stem: path for path in found}
+        here = {path.stem for path in folder.glob("*") if files.sha256(path) == path.stem}
         if absent := needed - {*here, *networks}:
             raise UserError(
                 f"the network with the SHA-256 {min(absent)[:12]}… is not here, or altered",
@@ -40,15 +43,24 @@ def lay(workspace: Workspace, dataset: str, entries: Entries, networks: Mapping[
                 rule="trainings that are up to date keep what they started from",
                 remedy=f"dvc pull data/initial/{dataset}.dvc",
             )
+        _remove(folder, {*here, *needed})  # what a kill left, half-written
+        for weights in sorted(needed - here):
+            with files.beside(initial.network(workspace, dataset, weights)) as part:
+                shutil.copyfile(networks[weights], part)
         if needed:
-            if needed != {path.stem for path in folder.glob("*")} or needed - here.keys():
-                with files.folder_beside(folder) as part:
-                    for weights in sorted(needed):
-                        own = initial.network(workspace, dataset, weights)
-                        shutil.copyfile((here | dict(networks))[weights], part / own.name)
             record_networks(workspace, dataset)  # also where a kill came before it
         if initial.read(workspace, dataset) != dict(entries):
             initial.write(workspace, dataset, entries)
+        removed = _remove(folder, needed)
         if not needed:
             shutil.rmtree(folder, ignore_errors=True)
+        if removed or not needed:
             record_networks(workspace, dataset)
+
+
+def _remove(folder: Path, kept: set[str]) -> bool:
+    """Remove the files whose names are not among `kept`; whether there were any."""
+    others = [path for path in folder.glob("*") if path.stem not in kept]
+    for path in others:
+        path.unlink()
+    return bool(others)

@@ -37,6 +37,15 @@ def version(workspace: Workspace, dataset: str) -> str | None:
     return _read(workspace.pointer(dataset), _md5)
 
 
+def networks_version(workspace: Workspace, dataset: str) -> str | None:
+    """As `version`, of the networks that trainings start from; None: there are none.
+
+    Raises:
+        UserError: their pointer is none that DVC has written.
+    """
+    return _read(workspace.networks_pointer(dataset), _md5)
+
+
 def prepared_version(workspace: Workspace, dataset: str) -> str | None:
     """The version of the exams that stage prepare has read; None: it has not been run."""
     exams = workspace.exams(dataset).relative_to(workspace.root).as_posix()

@@ -1,9 +1,10 @@
 """Places below a folder where stages run, one process in each at a time; several may share it."""
 
+import fcntl
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from itertools import count
+from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,24 +13,26 @@ from keyslice.config import Workspace
 
 CHECKPOINTS = Path("state") / "checkpoints"
 """All that stays of a place: a stage that was cut off there goes on from them."""
+_NUMBERED = "[0-9]*.lock"
 
 
 @contextmanager
 def place(base: Path, variant: Path) -> Iterator[Workspace]:
-    """A folder that no other process works in: one that holds checkpoints of the variant first."""
-    known = sorted(base.glob("*.lock"))
-    begun = [one for one in known if (one.with_suffix("") / CHECKPOINTS / variant).is_dir()]
-    others = (base / f"{number}.lock" for number in count())
-    for path in (*begun, *(one for one in known if one not in begun)):
-        guard = FileLock(path)
-        if _taken(guard):
-            break
-    else:
-        guard = next(one for path in others if _taken(one := FileLock(path)))
-    try:
-        yield Workspace(Path(guard.lock_file).with_suffix(""))
-    finally:
-        guard.release()
+    """A folder that no other process works in: one that holds checkpoints of the variant first.
+
+    What `base` holds besides, places have in common; meanwhile it is not cleared.
+    """
+    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _held(base, fcntl.LOCK_SH):
+        known = sorted(base.glob(_NUMBERED))
+        begun = [one for one in known if (one.with_suffix("") / CHECKPOINTS / variant).is_dir()]
+        others = (base / f"{number}.lock" for number in count())
+        first = (*begun, *(one for one in known if one not in begun))
+        guard = next(one for path in chain(first, others) if _taken(one := FileLock(path)))
+        try:
+            yield Workspace(Path(guard.lock_file).with_suffix(""))
+        finally:
+            guard.release()
 
 
 def _taken(guard: FileLock) -> bool:
@@ -40,21 +43,38 @@ def _taken(guard: FileLock) -> bool:
     return True
 
 
+@contextmanager
+def _held(base: Path, how: int) -> Iterator[None]:
+    """Hold the folder: LOCK_SH with others that run stages there, LOCK_EX alone.
+
+    Raises:
+        BlockingIOError: it is held otherwise, and `how` has LOCK_NB.
+    """
+    with (base / "folder.lock").open("a") as file:  # closing it lets go
+        fcntl.flock(file, how)
+        yield
+
+
 def clear(base: Path) -> None:
-    """Remove the data below `base`, checkpoints apart; places in use are left, with the data."""
-    with ExitStack() as held:
-        idle = True
-        for number in sorted(base.glob("*.lock")):
-            guard = FileLock(number)
-            try:
-                guard.acquire(timeout=0)
-            except Timeout:
-                idle = False
-                continue
-            held.callback(guard.release)
-            empty(number.with_suffix(""), CHECKPOINTS)
-        if idle and (base / "cache").exists():
-            shutil.rmtree(base / "cache")
+    """Remove the data below `base`, checkpoints apart; places in use are left, with the data.
+
+    A stage that is to begin meanwhile waits until it is done.
+    """
+    if not base.is_dir():
+        return
+    try:
+        with _held(base, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            for number in base.glob(_NUMBERED):
+                empty(number.with_suffix(""), CHECKPOINTS)
+            if (base / "cache").exists():
+                shutil.rmtree(base / "cache")
+    except BlockingIOError:
+        for number in base.glob(_NUMBERED):
+            if _taken(guard := FileLock(number)):
+                try:
+                    empty(number.with_suffix(""), CHECKPOINTS)
+                finally:
+                    guard.release()
 
 
 def empty(folder: Path, kept: Path) -> None:

@@ -177,6 +177,12 @@ def children(*, leashed: bool = False) -> Iterator[Callable[[], None]]:
         end()
 
 
+def check_children() -> None:
+    """Raises ChildrenEndedError where the surrounding `children` block has been left."""
+    if _family.get().closed:
+        raise ChildrenEndedError("nothing is started any more")
+
+
 def end_orphans(root: Path) -> int:
     """End the groups of a workspace whose owner was killed; returns how many there were.
 

@@ -202,8 +202,9 @@ def _stages(workspace: Workspace, dataset: str) -> list[str]:
 
 def _state(workspace: Workspace, dataset: str) -> str:
     """sha256 of what a push would send."""
+    exams, networks = lock.version(workspace, dataset), lock.networks_version(workspace, dataset)
     found = lock.stage_hash(workspace, *_stages(workspace, dataset))
-    return hashlib.sha256(f"{lock.version(workspace, dataset)} {found}".encode()).hexdigest()
+    return hashlib.sha256(f"{exams} {networks} {found}".encode()).hexdigest()
 
 
 def _note(workspace: Workspace, dataset: str) -> Path:
