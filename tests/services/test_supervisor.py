@@ -6,12 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from keyslice import versioning
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
 from keyslice.services import supervisor
@@ -75,6 +77,52 @@ def test_one_that_cannot_be_started_is_tried_again(workspace: Workspace) -> None
         (workspace.state / "children").unlink()
         _wait(lambda: list((workspace.state / "children").glob("[!.]*.json")))
     assert any(line.endswith("), starts again in 1 s") for line in told)
+
+
+def test_whatever_goes_wrong_it_is_tried_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, failures = versioning.run, [OSError(28, "no space left"), RuntimeError("no thread left")]
+
+    def sometimes(*arguments: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop(0)
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(versioning, "run", sometimes)
+    with _run(workspace, _shell("Prefect", "touch up; sleep 1000")) as told:
+        _wait((workspace.root / "up").exists)
+    assert told[0] == "Prefect could not be started (no space left), starts again in 1 s"
+    assert told[1] == "Prefect could not be started (no thread left), starts again in 2 s"
+
+
+@pytest.mark.parametrize("broken", [OSError(28, "no space left"), SystemExit(1)])
+def test_a_terminal_that_is_gone_ends_nothing(workspace: Workspace, broken: BaseException) -> None:
+    def tell(line: str) -> None:
+        raise broken
+
+    serving = _shell(SERVING, "echo serving; sleep 0.5; date >> ends")
+    keeper = Supervisor(workspace, [serving], tell, tell)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    _wait(lambda: len(_lines(workspace.root / "ends")) == 2)  # by itself, each time
+    keeper.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_what_a_killed_one_leaves_does_not_keep_it_from_starting_again(
+    workspace: Workspace,
+) -> None:
+    """A run of the serving process has its output, and hours to go."""
+    script = "sleep 1000 & echo $! >> left; sleep 1000"
+    with _run(workspace, _shell(SERVING, script)):
+        _wait(lambda: _lines(workspace.root / "left"))
+        [left] = map(int, _lines(workspace.root / "left"))
+        psutil.Process(psutil.Process(left).ppid()).kill()
+        _wait(lambda: len(_lines(workspace.root / "left")) == 2)
+        with suppress(psutil.NoSuchProcess):
+            assert psutil.Process(left).status() == psutil.STATUS_ZOMBIE
 
 
 def test_in_the_end_nothing_is_left_and_the_serving_process_went_first(

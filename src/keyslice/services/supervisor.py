@@ -83,7 +83,8 @@ class Supervisor:
     def __init__(
         self, workspace: Workspace, programs: Sequence[Program], tell: Tell, echo: Tell
     ) -> None:
-        self._workspace, self._tell, self._echo = workspace, tell, echo
+        self._workspace = workspace
+        self._tell, self._echo = _at_ease(tell), _at_ease(echo)
         self._running = [_Running(program) for program in programs]
         self._stopping = threading.Event()
 
@@ -119,6 +120,7 @@ class Supervisor:
         threading.Thread(target=context.run, args=(self._keep, one), daemon=True).start()
 
     def _keep(self, one: _Running) -> None:
+        """Run it until `stop`, whatever happens: nobody would start it again after this thread."""
         command, name = one.program.command, one.program.name
         assert command is not None
         pause, log = 1.0, self._workspace.state / "logs" / f"{name.lower()}.log"
@@ -135,8 +137,9 @@ class Supervisor:
                 )
             except versioning.ChildrenEndedError:
                 break
-            except OSError as error:  # the disk is full, for one; it will not be for ever
-                told, why = f"{name} could not be started ({error.strerror})", ""
+            except Exception as error:  # the disk is full, for one; it will not be for ever
+                cause = getattr(error, "strerror", None) or error or type(error).__name__
+                told, why = f"{name} could not be started ({cause})", ""
             else:
                 last = next((line for line in reversed(ended.lines) if line.strip()), "")
                 why = f": {last}" if ended.code > 0 and last else ""  # a signal leaves no words
@@ -177,6 +180,16 @@ class Supervisor:
                         self._tell(f"{SERVING} has not ended after {STOP_SECONDS:g} s")
                         break
                     time.sleep(0.05)
+
+
+def _at_ease(show: Tell) -> Tell:
+    """Shows a line where that can be done: for a terminal that is gone no server is to end."""
+
+    def shown(line: str) -> None:
+        with suppress(Exception, SystemExit):  # rich ends a program whose pipe is broken
+            show(line)
+
+    return shown
 
 
 @contextmanager
