@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-import httpx
 import psutil
 
 from keyslice import versioning
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
+from keyslice.services.health import WELL, health
 from keyslice.services.programs import SERVING, Program
 
 STARTUP_SECONDS = 180.0
@@ -25,21 +25,14 @@ LONGEST_PAUSE = 60.0
 """Between two starts of a program that keeps ending."""
 STEADY_SECONDS = 300.0
 """After this long a program that ends counts as one that ran."""
-HEALTH_TIMEOUT = 5.0
 
 Tell = Callable[[str], None]
 
 
 def healthy(program: Program) -> bool:
     """Whether its server answers as one that is well; True of a program without one."""
-    if not program.health:
-        return True
-    try:
-        # Not through a proxy: it is on this machine, or named by an address of its own.
-        answer = httpx.get(program.health, timeout=HEALTH_TIMEOUT, trust_env=False)
-    except httpx.HTTPError:
-        return False
-    return answer.status_code == httpx.codes.OK
+    own = program.command is not None
+    return not program.health or health(program.health, own=own) == WELL
 
 
 def check_ports(programs: Sequence[Program], host: str) -> None:

@@ -24,6 +24,7 @@ from keyslice.versioning.processes import (
     TimeLimitError,
     children,
     end_orphans,
+    orphans,
     run,
 )
 from keyslice.versioning.push import check_remotes, push_dataset, unpushed
@@ -44,6 +45,7 @@ __all__ = [
     "end_orphans",
     "lay",
     "lock_hash",
+    "orphans",
     "prepared_version",
     "push_dataset",
     "record_networks",

@@ -126,12 +126,12 @@ def run(
         late, silent = threading.Event(), threading.Event()
         timer = threading.Timer(limit or 0, _end_late, (process, late))
         try:
+            if on_start is not None:
+                on_start(process.pid)
             _write_note(note, process)
             threading.Thread(target=_end_left, args=(process, silent), daemon=True).start()
             if limit is not None:
                 timer.start()
-            if on_start is not None:
-                on_start(process.pid)
             for raw in output:
                 _note_down(raw, sink)
                 line = raw.rstrip("\n")
@@ -188,6 +188,21 @@ def end_orphans(root: Path) -> int:
     A group outlives an owner that had no time to end it, and would go on writing.
     """
     ended = 0
+    for note, group in _orphans(root):
+        if group is not None:
+            ended += _alive(group)
+            _end(group)
+        note.unlink(missing_ok=True)
+    return ended
+
+
+def orphans(root: Path) -> list[int]:
+    """The groups that `end_orphans` would end."""
+    return [group for _, group in _orphans(root) if group is not None and _alive(group)]
+
+
+def _orphans(root: Path) -> Iterator[tuple[Path, int | None]]:
+    """The notes whose owner was killed, and the groups that are still what they name."""
     # Not the hidden files: a kill leaves them half-written.
     for note in sorted((root / CHILDREN).glob("[!.]*.json")):
         try:
@@ -198,11 +213,8 @@ def end_orphans(root: Path) -> int:
         if alive(owner) is not None:
             continue
         # A number is not given anew while its group has members: only a new leader is a stranger.
-        if alive(child) is not None or not psutil.pid_exists(group):
-            ended += _alive(group)
-            _end(group)
-        note.unlink(missing_ok=True)
-    return ended
+        known = alive(child) is not None or not psutil.pid_exists(group)
+        yield note, group if known else None
 
 
 def _note_down(line: str, log: IO[bytes]) -> None:
