@@ -100,7 +100,7 @@ def _served(service: dict[str, Any] | None) -> str:
     told = f"\nkeyslice {'up' if service['up'] else 'serve'} runs: {listed}"
     if service["serve"]:
         return told
-    return f"{told}; the serving process does not run, see state/logs/serving.log"
+    return f"{told}; the serving process does not run now, see state/logs/serving.log"
 
 
 def _show(
