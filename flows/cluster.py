@@ -16,7 +16,7 @@ from distributed import Client
 from prefect.settings import PREFECT_API_URL
 
 from keyslice.config import Params, Workspace
-from keyslice.errors import UserError
+from keyslice.errors import UserError, without_credentials
 from keyslice.versioning import elsewhere
 
 LIBRARIES = (
@@ -83,7 +83,7 @@ def check(workspace: Workspace, params: Params) -> None:
     for worker, answer in found.items():
         if isinstance(answer, BaseException):
             raise UserError(
-                f"the worker {worker} cannot work for Keyslice: {answer}",
+                f"the worker {worker} cannot work for Keyslice: {without_credentials(str(answer))}",
                 rule="each worker has Keyslice installed",
                 remedy="install it from the same requirements.lock",
             )
@@ -95,7 +95,8 @@ def check(workspace: Workspace, params: Params) -> None:
             )
         if answer[1]:
             raise UserError(
-                f"the worker {worker} does not reach Prefect's server at {api}: {answer[1]}",
+                f"the worker {worker} does not reach Prefect's server at "
+                f"{without_credentials(api)}: {answer[1]}",
                 where="PREFECT_API_URL",
                 remedy="an address that the workers reach (service.host opens the server wider)",
             )

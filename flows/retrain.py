@@ -11,7 +11,7 @@ from flows.environment import environment
 from flows.progress import Display
 from keyslice import space
 from keyslice.config import Workspace, load
-from keyslice.errors import RunError, UserError
+from keyslice.errors import RunError, UserError, without_credentials
 from keyslice.stages.running import only_retraining
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def run(
 
 
 def _prefect_failed(error: Exception) -> RunError:
+    """Without the password that an address may hold, in the library's own words, too."""
     address = os.environ.get("PREFECT_API_URL")
     named = (
         f"PREFECT_API_URL names the Prefect server {address}; start it, or unset the variable"
@@ -74,4 +75,5 @@ def _prefect_failed(error: Exception) -> RunError:
         "in state/prefect; where that is damaged, or a newer Prefect wrote it, move the folder "
         "away: it holds Prefect's own record of runs and nothing else, and is made anew"
     )
-    return RunError(f"Prefect: {error or type(error).__name__}; {named}")
+    told = f"Prefect: {error or type(error).__name__}; {named}"
+    return RunError(without_credentials(told))

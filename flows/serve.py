@@ -18,7 +18,7 @@ from flows.deployments import deploy
 from flows.watching import Tell, Watching
 from keyslice import versioning
 from keyslice.config import Workspace, load
-from keyslice.errors import RunError
+from keyslice.errors import RunError, without_credentials
 
 POLL_SECONDS = 30.0
 """From one question for runs that are due to the next, at most; else retrain.watch_seconds."""
@@ -78,7 +78,8 @@ async def _serve(workspace: Workspace, tell: Tell) -> None:
             ids = await deploy(runner, workspace, params, client)
         except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as error:
             address = os.environ.get("PREFECT_API_URL", "")
-            raise RunError(f"Prefect's server at {address} does not answer ({error})") from error
+            told = f"Prefect's server at {address} does not answer ({error})"
+            raise RunError(without_credentials(told)) from error
         versioning.recover(workspace)
         watching = Watching(workspace, params, text, ids, runner, client, tell)
         async with runner:

@@ -73,9 +73,9 @@ def run(root: Path, command: list[str], **given: str) -> subprocess.CompletedPro
     )
 
 
-def keyslice(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`keyslice status`, as these sources have it."""
-    return run(root, [sys.executable, "-P", "-m", "keyslice.cli", *arguments])
+def keyslice(root: Path, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
+    """`keyslice status`, as these sources have it, with `given` variables."""
+    return run(root, [sys.executable, "-P", "-m", "keyslice.cli", *arguments], **given)
 
 
 def environment() -> dict[str, str]:

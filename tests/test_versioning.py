@@ -464,6 +464,15 @@ def test_ctrl_c_ends_the_whole_group(tmp_path: Path) -> None:
     assert gone(pids[0])
 
 
+def test_what_a_child_leaves_is_ended_with_it_and_its_last_words_are_heard(tmp_path: Path) -> None:
+    """As where `keyslice serve` is killed, and its run would hold its output for hours."""
+    leader = FAMILY.rpartition("time.sleep")[0] + "print('x' * 100_000)\nos.kill(os.getpid(), 9)"
+    ended = versioning.run([sys.executable, "-c", f"import os{leader}"], cwd=tmp_path)
+    assert ended.code == -signal.SIGKILL
+    assert gone(int(ended.lines[0]))
+    assert ended.lines[1] == "x" * 100_000
+
+
 def test_leaving_the_block_ends_children_of_other_threads_and_starts_none(tmp_path: Path) -> None:
     pids: list[int] = []
     running = threading.Event()

@@ -51,6 +51,8 @@ def test_every_setting_that_ships_is_the_default_or_an_override():
         ("variants.das.keep", 0, "variants.das.keep: 0: Input should be greater than 0"),
         ("variants.das.keep", "half", "variants.das.keep: 'half': Input should be a valid number"),
         ("variants.das.kep", 0.5, "unknown key 'kep'; did you mean 'keep'?"),
+        ("service.host", "::1", "service.host: '::1': must be a name or an IPv4 address alone"),
+        ("service.host", "http://here", "must be a name or an IPv4 address alone"),
         ("variants.das.sampler", "dass", "unknown sampler 'dass'; did you mean 'das'?"),
         ("variants.full.keep", 0.5, "the sampler full keeps every frame"),
         ("variants.das.settings", {"head": 3}, "variants.das.settings.head: unknown key 'head'"),

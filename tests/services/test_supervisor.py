@@ -1,17 +1,18 @@
 """Programs that are kept running, on commands of the shell."""
 
-import http.server
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from keyslice import versioning
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
 from keyslice.services import supervisor
@@ -77,6 +78,52 @@ def test_one_that_cannot_be_started_is_tried_again(workspace: Workspace) -> None
     assert any(line.endswith("), starts again in 1 s") for line in told)
 
 
+def test_whatever_goes_wrong_it_is_tried_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, failures = versioning.run, [OSError(28, "no space left"), RuntimeError("no thread left")]
+
+    def sometimes(*arguments: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop(0)
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(versioning, "run", sometimes)
+    with _run(workspace, _shell("Prefect", "touch up; sleep 1000")) as told:
+        _wait((workspace.root / "up").exists)
+    assert "Prefect could not be started (no space left), starts again in 1 s" in told
+    assert "Prefect could not be started (no thread left), starts again in 2 s" in told
+
+
+@pytest.mark.parametrize("broken", [OSError(28, "no space left"), SystemExit(1)])
+def test_a_terminal_that_is_gone_ends_nothing(workspace: Workspace, broken: BaseException) -> None:
+    def tell(line: str) -> None:
+        raise broken
+
+    serving = _shell(SERVING, "echo serving; sleep 0.5; date >> ends")
+    keeper = Supervisor(workspace, [serving], tell, tell)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    _wait(lambda: len(_lines(workspace.root / "ends")) == 2)  # by itself, each time
+    keeper.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_what_a_killed_one_leaves_does_not_keep_it_from_starting_again(
+    workspace: Workspace,
+) -> None:
+    """A run of the serving process has its output, and hours to go."""
+    script = "sleep 1000 & echo $! >> left; sleep 1000"
+    with _run(workspace, _shell(SERVING, script)):
+        _wait(lambda: _lines(workspace.root / "left"))
+        [left] = map(int, _lines(workspace.root / "left"))
+        psutil.Process(psutil.Process(left).ppid()).kill()
+        _wait(lambda: len(_lines(workspace.root / "left")) == 2)
+        with suppress(psutil.NoSuchProcess):
+            assert psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+
+
 def test_in_the_end_nothing_is_left_and_the_serving_process_went_first(
     workspace: Workspace,
 ) -> None:
@@ -134,20 +181,6 @@ def test_a_port_that_is_taken_is_found_before_anything_starts() -> None:
     check_ports([program], "127.0.0.1")
 
 
-def test_health_is_what_the_server_answers() -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/well" else 503)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        base = f"http://127.0.0.1:{server.server_port}"
-        assert healthy(Program("MLflow", None, health=f"{base}/well"))
-        assert not healthy(Program("MLflow", None, health=f"{base}/ill"))
-        server.shutdown()
-    assert not healthy(Program("MLflow", None, health=f"{base}/well"))
+def test_health_is_asked_of_those_that_have_an_address_for_it() -> None:
+    assert not healthy(Program("MLflow", None, health="http://127.0.0.1:9/health"))
     assert healthy(Program(SERVING, (sys.executable,)))

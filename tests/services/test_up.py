@@ -4,6 +4,7 @@ Its retrainings fail at once, on an inbox with too few exams: what matters is th
 for. test_service.py (`make chaos`) retrains for real.
 """
 
+import json
 import subprocess
 import sys
 import time
@@ -97,6 +98,17 @@ def test_it_serves_schedules_and_arrivals_through_a_kill_and_ends_cleanly(
     second = keyslice(workspace.root, "up")
     assert (second.returncode, second.stderr.count("\n")) == (2, 1)
     assert "is running already" in second.stderr
+
+    api = f"http://127.0.0.1:{load(workspace.params).service.prefect_port}/api"
+    another = keyslice(workspace.root, "serve", PREFECT_API_URL=api)
+    assert (another.returncode, another.stderr.count("\n")) == (2, 1)
+    assert "keyslice serve: is running already" in another.stderr
+    service = json.loads(keyslice(workspace.root, "status", "--json").stdout)["service"]
+    assert (service["up"], service["serve"]) == (True, True)
+    assert {name: one["health"] for name, one in service["servers"].items()} == {
+        "Prefect": "well",
+        "MLflow": "well",
+    }
 
     workspace.params.write_text(settings)  # no schedule
     _wait(lambda: _scheduled(workspace) == 0, "runs of a schedule that is no more", up)

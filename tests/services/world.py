@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from flows import attempts
 from keyslice.config import Workspace
 from keyslice.provenance import events, ledger
+from keyslice.stages.running import alive
 from keyslice.versioning import lock
 from tests import scans
 from tests.scans import PARAMS, write_exams
@@ -114,9 +116,24 @@ class World:
             self._process.wait(PATIENCE)
             self.wait(lambda: not self.processes(), "processes are left")
 
-    def kill(self) -> None:
+    def kill(self, target: str = "all") -> int:
+        """Kill one of TARGETS, in all its processes; returns how many these were."""
+        last, killed = self.attempt(), 0
+        flow = None if last is None else alive(last.process)
         for process in self.processes():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended just now
+                words = process.cmdline()
+                wanted = {
+                    "flow": process == flow,
+                    "stage": "stage" in words or "dvc" in words,
+                    "server": "prefect" in words and "start" in words,
+                    "serving": words[-1:] == ["serve"],
+                    "all": True,
+                }
+                if wanted[target]:
+                    process.kill()
+                    killed += 1
+        return killed
 
     def processes(self) -> list[psutil.Process]:
         return installation.processes(self.root)
@@ -161,6 +178,9 @@ class World:
     def _reference(self) -> Path:
         return self.root.with_name("reference")
 
+
+TARGETS = ("flow", "stage", "server", "serving", "all")
+"""A dataset's run; DVC and its stages; Prefect's server; `keyslice serve`; or everything."""
 
 Moment = Callable[[World], Callable[[], bool]]
 """Of a world: whether it has come."""

@@ -101,6 +101,13 @@ class Service(Settings):
     retrainings: Positive = 1
     """Datasets that `keyslice serve` retrains side by side."""
 
+    @field_validator("host")
+    @classmethod
+    def _no_port(cls, host: str) -> str:
+        if not re.fullmatch(r"[\w.-]+", host):
+            raise ValueError("must be a name or an IPv4 address alone, such as `127.0.0.1`")
+        return host
+
 
 class Run(Settings):
     """Where variants are trained and evaluated: in processes of this machine, or on a cluster."""

@@ -1,25 +1,21 @@
 """`keyslice up`, `down` and `serve`: the installation as a service, in the foreground."""
 
-import json
 import os
 import signal
 import time
+from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
 from rich.text import Text
 
 from flows.environment import API, environment
-from keyslice import files, versioning
+from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, say
 from keyslice.errors import RunError, UserError
-from keyslice.services import supervisor
-from keyslice.services.programs import programs
-from keyslice.stages.running import alive, identity
+from keyslice.services import holder, supervisor
+from keyslice.services.programs import outside, programs
 
 DOWN_SECONDS = 120.0
 """That `down` waits for `up` to end everything."""
@@ -29,7 +25,7 @@ def serve(workspace: Workspace) -> None:
     """Serve until ended.
 
     Raises:
-        UserError: no server is named.
+        UserError: no server is named; or it is served already.
         RunError: it does not answer.
     """
     if not os.environ.get(API):
@@ -42,9 +38,13 @@ def serve(workspace: Workspace) -> None:
         os.environ.setdefault(name, value)
     workspace.state.mkdir(exist_ok=True)  # Prefect makes its own folder in it, not this one
     os.chdir(workspace.root)  # where the runs' processes begin
-    from flows.serve import serve as until_ended
+    rule = "one process retrains a workspace on schedule and on arrival"
+    remedy = "keyslice status shows it; end it first (keyslice down, where keyslice up runs)"
+    with holder.only_one(workspace, "serve", rule=rule, remedy=remedy) as note:
+        note([*outside(workspace).values()])
+        from flows.serve import serve as until_ended
 
-    until_ended(workspace, _tell)
+        until_ended(workspace, _tell)
 
 
 def up(workspace: Workspace, params: Params) -> None:
@@ -54,72 +54,70 @@ def up(workspace: Workspace, params: Params) -> None:
         UserError: it runs already; a port is taken; or the servers would be open to anybody.
         RunError: a server does not come up.
     """
-    guard, note = workspace.lock("up"), _note(workspace)
-    guard.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(guard)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            "is running already",
-            where="keyslice up",
-            rule="one process keeps the servers of a workspace",
-            remedy="keyslice status shows their addresses, keyslice down ends it",
-        ) from None
-    try:
+    rule = "one process keeps the servers of a workspace"
+    remedy = "keyslice status shows their addresses, keyslice down ends it"
+    with holder.only_one(workspace, "up", rule=rule, remedy=remedy) as note:
         if versioning.recover(workspace):
             _tell("cleared away what a killed run had left")
+        if holder.holder(workspace, "serve") is not None:
+            raise UserError(
+                "keyslice serve runs already in this workspace",
+                rule="keyslice up starts one of its own",
+                remedy="end that one, or leave it alone with the server it has",
+            )
         chosen = programs(workspace, params)
         supervisor.check_ports(chosen, params.service.host)
         keeper = supervisor.Supervisor(workspace, chosen, _tell, _echo)
-        shown = {one.name: one.page for one in chosen if one.page}
-        files.write_text(note, json.dumps({"process": identity(psutil.Process()), "pages": shown}))
+        note(chosen)
         with supervisor.ended_by_signals(keeper):
             keeper.run()
         _tell("all of them have ended")
-    finally:
-        note.unlink(missing_ok=True)
-        lock.release()
 
 
 def down(workspace: Workspace) -> None:
-    """End `keyslice up` of this workspace, and what it has started.
+    """End `keyslice up` of this workspace, and what it has started, also where it was killed.
 
     Raises:
-        UserError: it does not run.
+        UserError: it does not run, and has left nothing.
         RunError: it has not ended in time.
     """
-    holder = _holder(workspace)
-    if holder is None:
+    found = holder.holder(workspace, "up")
+    if found is not None:
+        found.process.send_signal(signal.SIGTERM)
+        with err.status("ending"):
+            if not _ends(found.process, DOWN_SECONDS):
+                raise RunError(
+                    f"it has not ended within {DOWN_SECONDS:g} s (process {found.process.pid})"
+                )
+        out.print("ended")
+        return
+    with err.status("looking"):
+        left = _end_what_is_left(workspace)
+    if not left:
         raise UserError("keyslice up does not run here", remedy="keyslice up starts it")
-    holder.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + DOWN_SECONDS
-    with err.status("ending"):
-        while holder.is_running() and holder.status() != psutil.STATUS_ZOMBIE:
+    out.print("it had been killed; what it had left running is ended now")
+
+
+def _end_what_is_left(workspace: Workspace) -> bool:
+    """Whether there was anything. The serving process goes first: it ends its runs."""
+    serving, left = holder.holder(workspace, "serve"), versioning.orphans(workspace.root)
+    if serving is not None and serving.process.pid in left:
+        serving.process.terminate()
+        _ends(serving.process, supervisor.STOP_SECONDS)
+    while versioning.recover(workspace):  # what has ended may have left children of its own
+        pass
+    return bool(left)
+
+
+def _ends(process: psutil.Process, seconds: float) -> bool:
+    """Whether a process ends in this time."""
+    deadline = time.monotonic() + seconds
+    with suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > deadline:
-                raise RunError(f"it has not ended within {DOWN_SECONDS:g} s (process {holder.pid})")
+                return False
             time.sleep(0.2)
-    out.print("ended")
-
-
-def pages(workspace: Workspace) -> dict[str, str] | None:
-    """Where the servers of `keyslice up` answer, by their names; None: it does not run."""
-    return _read(workspace)["pages"] if _holder(workspace) is not None else None
-
-
-def _holder(workspace: Workspace) -> psutil.Process | None:
-    return alive(_read(workspace)["process"])
-
-
-def _read(workspace: Workspace) -> dict[str, Any]:
-    try:
-        return json.loads(_note(workspace).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {"process": None, "pages": {}}
-
-
-def _note(workspace: Workspace) -> Path:
-    return workspace.state / "service" / "up"
+    return True
 
 
 def _echo(line: str) -> None:

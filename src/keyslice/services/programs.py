@@ -16,7 +16,7 @@ from keyslice.registry.users import set_password
 from keyslice.services.account import Account, account
 
 PREFECT, MLFLOW, SERVING = "Prefect", "MLflow", "serving"
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - asked about, not opened
+_ANY = {"0.0.0.0": "127.0.0.1"}  # noqa: S104 - asked about, not opened
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,31 @@ def programs(workspace: Workspace, params: Params) -> tuple[Program, ...]:
         UserError: servers are to be opened to the network, without an account.
     """
     who = account(workspace, params.service.host)
-    prefect = _prefect(workspace, params, who)
+    named = outside(workspace)
+    prefect = named.get(PREFECT) or _prefect(workspace, params, who)
     variables = environment(workspace) | {API: os.environ.get(API) or f"{prefect.page}/api"}
     if who is not None and prefect.command is not None:
         variables["PREFECT_API_AUTH_STRING"] = who.line
-    mlflow = _mlflow(workspace, params, who)
+    mlflow = named.get(MLFLOW) or _mlflow(workspace, params, who)
     variables[pages.VARIABLE] = mlflow.page
     serving = Program(SERVING, (sys.executable, "-P", "-m", "keyslice.cli", "serve"), variables)
     return prefect, mlflow, serving
 
 
+def outside(workspace: Workspace) -> dict[str, Program]:
+    """Servers that somebody else runs, since variables name them; by their names here."""
+    found, api = {}, os.environ.get(API, "").removesuffix("/")
+    if api:
+        page = without_credentials(api.removesuffix("/api"))
+        found[PREFECT] = Program(PREFECT, None, page=page, health=f"{api}/health")
+    if not client.embedded(workspace):
+        uri = client.tracking_uri(workspace).removesuffix("/")
+        page = without_credentials(uri)
+        found[MLFLOW] = Program(MLFLOW, None, page=page, health=f"{uri}/health")
+    return found
+
+
 def _prefect(workspace: Workspace, params: Params, who: Account | None) -> Program:
-    named = os.environ.get(API)
-    if named:
-        page = without_credentials(named.removesuffix("/").removesuffix("/api"))
-        return Program(PREFECT, None, page=page, health=f"{named.removesuffix('/')}/health")
     host, port = params.service.host, params.service.prefect_port
     page = f"http://{_ANY.get(host, host)}:{port}"
     variables = environment(workspace) | {
@@ -77,10 +87,6 @@ def _prefect(workspace: Workspace, params: Params, who: Account | None) -> Progr
 
 
 def _mlflow(workspace: Workspace, params: Params, who: Account | None) -> Program:
-    uri = client.tracking_uri(workspace)
-    if not client.embedded(workspace):
-        page = without_credentials(uri).removesuffix("/")
-        return Program(MLFLOW, None, page=page, health=f"{uri.removesuffix('/')}/health")
     host, port = params.service.host, params.service.mlflow_port
     page = f"http://{_ANY.get(host, host)}:{port}"
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", host, "--port", str(port)]
@@ -90,7 +96,7 @@ def _mlflow(workspace: Workspace, params: Params, who: Account | None) -> Progra
     command += ["--no-serve-artifacts", "--default-artifact-root", artifacts]
     variables = {
         # By the environment: an address may hold a password, and every user sees a command line.
-        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_BACKEND_STORE_URI": client.tracking_uri(workspace),
         "MLFLOW_REGISTRY_STORE_URI": client.registry_uri(workspace),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-import httpx
 import psutil
 
 from keyslice import versioning
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
+from keyslice.services.health import WELL, health
 from keyslice.services.programs import SERVING, Program
 
 STARTUP_SECONDS = 180.0
@@ -25,21 +25,14 @@ LONGEST_PAUSE = 60.0
 """Between two starts of a program that keeps ending."""
 STEADY_SECONDS = 300.0
 """After this long a program that ends counts as one that ran."""
-HEALTH_TIMEOUT = 5.0
 
 Tell = Callable[[str], None]
 
 
 def healthy(program: Program) -> bool:
     """Whether its server answers as one that is well; True of a program without one."""
-    if not program.health:
-        return True
-    try:
-        # Not through a proxy: it is on this machine, or named by an address of its own.
-        answer = httpx.get(program.health, timeout=HEALTH_TIMEOUT, trust_env=False)
-    except httpx.HTTPError:
-        return False
-    return answer.status_code == httpx.codes.OK
+    own = program.command is not None
+    return not program.health or health(program.health, own=own) == WELL
 
 
 def check_ports(programs: Sequence[Program], host: str) -> None:
@@ -83,7 +76,8 @@ class Supervisor:
     def __init__(
         self, workspace: Workspace, programs: Sequence[Program], tell: Tell, echo: Tell
     ) -> None:
-        self._workspace, self._tell, self._echo = workspace, tell, echo
+        self._workspace = workspace
+        self._tell, self._echo = _at_ease(tell), _at_ease(echo)
         self._running = [_Running(program) for program in programs]
         self._stopping = threading.Event()
 
@@ -119,6 +113,7 @@ class Supervisor:
         threading.Thread(target=context.run, args=(self._keep, one), daemon=True).start()
 
     def _keep(self, one: _Running) -> None:
+        """Run it until `stop`, whatever happens: nobody would start it again after this thread."""
         command, name = one.program.command, one.program.name
         assert command is not None
         pause, log = 1.0, self._workspace.state / "logs" / f"{name.lower()}.log"
@@ -135,8 +130,9 @@ class Supervisor:
                 )
             except versioning.ChildrenEndedError:
                 break
-            except OSError as error:  # the disk is full, for one; it will not be for ever
-                told, why = f"{name} could not be started ({error.strerror})", ""
+            except Exception as error:  # the disk is full, for one; it will not be for ever
+                cause = getattr(error, "strerror", None) or error or type(error).__name__
+                told, why = f"{name} could not be started ({cause})", ""
             else:
                 last = next((line for line in reversed(ended.lines) if line.strip()), "")
                 why = f": {last}" if ended.code > 0 and last else ""  # a signal leaves no words
@@ -177,6 +173,16 @@ class Supervisor:
                         self._tell(f"{SERVING} has not ended after {STOP_SECONDS:g} s")
                         break
                     time.sleep(0.05)
+
+
+def _at_ease(show: Tell) -> Tell:
+    """Shows a line where that can be done: for a terminal that is gone no server is to end."""
+
+    def shown(line: str) -> None:
+        with suppress(Exception, SystemExit):  # rich ends a program whose pipe is broken
+            show(line)
+
+    return shown
 
 
 @contextmanager

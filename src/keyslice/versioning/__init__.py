@@ -25,6 +25,7 @@ from keyslice.versioning.processes import (
     check_children,
     children,
     end_orphans,
+    orphans,
     run,
 )
 from keyslice.versioning.push import check_remotes, push_dataset, unpushed
@@ -46,6 +47,7 @@ __all__ = [
     "end_orphans",
     "lay",
     "lock_hash",
+    "orphans",
     "prepared_version",
     "push_dataset",
     "record_networks",

@@ -28,6 +28,8 @@ GRACE = 10.0
 """Seconds that a group has between the request to end and its end by force."""
 CHILDREN = Path("state") / "children"
 """Below a workspace: a note for each child that runs."""
+LAST_WORDS = 0.5
+"""Seconds from a child's end to that of its output, before what else holds that is ended, too."""
 TAIL = 200
 """Last lines of output that are kept in memory."""
 LOG_BYTES = 1_000_000
@@ -98,7 +100,8 @@ def run(
     """Run `command` to its end, its output line by line to the file `log` and to `on_line`.
 
     The log is added to, and cut to its last LOG_BYTES first. `variables` are added to its
-    environment. `on_start` is called with its number. After `limit` seconds it is ended.
+    environment. `on_start` is called with its number. After `limit` seconds it is ended. When it
+    ends, however, what it has left running in its group is ended, too: it would hold the output.
     Whatever leaves this function early, KeyboardInterrupt included, ends the child's whole group.
 
     Raises:
@@ -120,14 +123,15 @@ def run(
         note = cwd / CHILDREN / f"{process.pid}.json"
         output = process.stdout
         assert output is not None
-        late = threading.Event()
+        late, silent = threading.Event(), threading.Event()
         timer = threading.Timer(limit or 0, _end_late, (process, late))
         try:
-            _write_note(note, process)
-            if limit is not None:
-                timer.start()
             if on_start is not None:
                 on_start(process.pid)
+            _write_note(note, process)
+            threading.Thread(target=_end_left, args=(process, silent), daemon=True).start()
+            if limit is not None:
+                timer.start()
             for raw in output:
                 _note_down(raw, sink)
                 line = raw.rstrip("\n")
@@ -136,6 +140,7 @@ def run(
                     on_line(line)
             process.wait()
         finally:
+            silent.set()
             timer.cancel()
             if process.poll() is None:
                 _end_group(process)
@@ -189,6 +194,21 @@ def end_orphans(root: Path) -> int:
     A group outlives an owner that had no time to end it, and would go on writing.
     """
     ended = 0
+    for note, group in _orphans(root):
+        if group is not None:
+            ended += _alive(group)
+            _end(group)
+        note.unlink(missing_ok=True)
+    return ended
+
+
+def orphans(root: Path) -> list[int]:
+    """The groups that `end_orphans` would end."""
+    return [group for _, group in _orphans(root) if group is not None and _alive(group)]
+
+
+def _orphans(root: Path) -> Iterator[tuple[Path, int | None]]:
+    """The notes whose owner was killed, and the groups that are still what they name."""
     # Not the hidden files: a kill leaves them half-written.
     for note in sorted((root / CHILDREN).glob("[!.]*.json")):
         try:
@@ -199,11 +219,8 @@ def end_orphans(root: Path) -> int:
         if alive(owner) is not None:
             continue
         # A number is not given anew while its group has members: only a new leader is a stranger.
-        if alive(child) is not None or not psutil.pid_exists(group):
-            ended += _alive(group)
-            _end(group)
-        note.unlink(missing_ok=True)
-    return ended
+        known = alive(child) is not None or not psutil.pid_exists(group)
+        yield note, group if known else None
 
 
 def _note_down(line: str, log: IO[bytes]) -> None:
@@ -218,7 +235,8 @@ def _cut(log: Path) -> None:
         with log.open("rb") as file:
             file.seek(-LOG_BYTES, os.SEEK_END)
             _, _, kept = file.read().partition(b"\n")
-        files.write_text(log, kept.decode("utf-8", errors="replace"))
+        with suppress(OSError):  # on a full disk it stays as long as it is
+            files.write_text(log, kept.decode("utf-8", errors="replace"))
 
 
 def _write_note(note: Path, process: "subprocess.Popen[str]") -> None:
@@ -246,6 +264,14 @@ def _start(
         errors="replace",
         start_new_session=True,
     )
+
+
+def _end_left(process: "subprocess.Popen[str]", silent: threading.Event) -> None:
+    """Once a child has ended: end what of its group keeps its output from falling silent."""
+    process.wait()
+    # Where the number names a process again, the group is gone.
+    if not silent.wait(LAST_WORDS) and not psutil.pid_exists(process.pid):
+        _end(process.pid)
 
 
 def _end_late(process: "subprocess.Popen[str]", late: threading.Event) -> None:

@@ -1,0 +1,141 @@
+"""Who runs `keyslice up` and `keyslice serve`, and what `status` and `down` make of it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from keyslice.config import Workspace
+from keyslice.console import overview, serving
+from keyslice.errors import UserError
+from keyslice.services.holder import holder, only_one
+from keyslice.services.programs import Program
+from tests.services.installation import processes
+
+SECRET = "correct-horse-battery"
+DEAD = f"http://ann:{SECRET}@127.0.0.1:9"
+PREFECT = Program("Prefect", None, page="http://127.0.0.1:9", health=f"{DEAD}/api/health")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+def _held(workspace: Workspace, command: str):
+    assert command in ("up", "serve")
+    return only_one(workspace, command, rule="one of them", remedy="end it")
+
+
+def test_there_is_one_and_its_note_goes_with_it(workspace: Workspace) -> None:
+    with _held(workspace, "serve"):
+        found = holder(workspace, "serve")
+        assert found is not None
+        assert found.process.pid == os.getpid()
+        assert holder(workspace, "up") is None
+        with (
+            pytest.raises(UserError, match="keyslice serve: is running already; one of them"),
+            _held(workspace, "serve"),
+        ):
+            pass
+        assert holder(workspace, "serve") is not None
+    assert holder(workspace, "serve") is None
+
+
+def test_status_tells_which_runs_and_how_its_servers_are(workspace: Workspace) -> None:
+    assert overview._service(workspace) is None
+    servers = {"Prefect": {"page": "http://127.0.0.1:9", "health": "does not answer"}}
+    with _held(workspace, "serve") as note:
+        note([PREFECT])
+        assert SECRET not in (workspace.state / "service" / "serve").read_text()
+        found = overview._service(workspace)
+        assert found == {"up": False, "serve": True, "servers": servers}
+        told = "\nkeyslice serve runs: Prefect http://127.0.0.1:9 (does not answer)"
+        assert overview._served(found) == told
+        with _held(workspace, "up"):
+            assert overview._service(workspace) == {"up": True, "serve": True, "servers": {}}
+    with _held(workspace, "up") as note:
+        note([PREFECT])
+        found = overview._service(workspace)
+        assert found == {"up": True, "serve": False, "servers": servers}
+        assert "the serving process does not run" in overview._served(found)
+
+
+def test_up_does_not_begin_beside_a_serving_process(workspace: Workspace) -> None:
+    with (
+        _held(workspace, "serve"),
+        pytest.raises(UserError, match="keyslice serve runs already"),
+    ):
+        serving.up(workspace, None)  # pyright: ignore[reportArgumentType]
+    assert holder(workspace, "up") is None
+
+
+UP = """
+import os, sys, threading
+from pathlib import Path
+from keyslice import versioning
+def run(*command):
+    versioning.run(command, cwd=Path.cwd(), on_line=lambda line: print(line, flush=True))
+threading.Thread(target=run, args=("sh", "-c", "trap 'echo server >> ends; exit' TERM; "
+    "echo up; sleep 600 & wait")).start()
+run(sys.executable, "-c", sys.argv[1])
+"""
+SERVE = """
+import signal, sys, time
+from pathlib import Path
+from keyslice.config import Workspace
+from keyslice.services.holder import only_one
+def end(*_):
+    time.sleep(0.5)
+    Path("ends").open("a").write("serving\\n")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+with only_one(Workspace(Path.cwd()), "serve", rule="", remedy=""):
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def _killed(workspace: Workspace) -> Iterator[None]:
+    """As `keyslice up` leaves it that was killed with -9."""
+    command = [sys.executable, "-c", UP, SERVE]
+    with subprocess.Popen(command, cwd=workspace.root, stdout=subprocess.PIPE, text=True) as up:
+        assert up.stdout is not None
+        assert [up.stdout.readline(), up.stdout.readline()] == ["up\n", "up\n"]
+        up.kill()
+    try:
+        yield
+    finally:
+        for left in processes(workspace.root):
+            left.kill()
+
+
+def test_down_ends_what_a_killed_one_left_and_the_serving_process_first(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _killed(workspace):
+        assert len(processes(workspace.root)) > 2
+        serving.down(workspace)
+        assert processes(workspace.root) == []
+    assert (workspace.root / "ends").read_text() == "serving\nserver\n"
+    assert "it had been killed" in capsys.readouterr().out
+    with pytest.raises(UserError, match="keyslice up does not run here"):
+        serving.down(workspace)
+
+
+def test_down_leaves_a_serving_process_alone_that_nobody_started_for_it(
+    workspace: Workspace,
+) -> None:
+    command = [sys.executable, "-c", SERVE]
+    with subprocess.Popen(command, cwd=workspace.root, stdout=subprocess.PIPE, text=True) as own:
+        assert own.stdout is not None
+        assert own.stdout.readline() == "up\n"
+        with pytest.raises(UserError, match="keyslice up does not run here"):
+            serving.down(workspace)
+        assert own.poll() is None
+        own.kill()
