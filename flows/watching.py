@@ -29,7 +29,7 @@ from flows.deployments import ARRIVED, deploy, resource_of
 from flows.watch import Order, Watch
 from keyslice import versioning
 from keyslice.config import FolderDataset, Params, Workspace, load
-from keyslice.errors import RunError, UserError
+from keyslice.errors import RunError, UserError, without_credentials
 from keyslice.stages.running import alive
 
 OPEN = [
@@ -123,7 +123,7 @@ class Watching:
             await look()
             self._said.pop(about, None)
         except Exception as error:
-            told = str(error) or type(error).__name__
+            told = without_credentials(str(error)) or type(error).__name__
             if self._said.get(about) != told:  # not each minute
                 self._tell(f"{about}: {told}")
             self._said[about] = told
@@ -181,8 +181,9 @@ def _count(workspace: Workspace, dataset: str) -> set[str]:
     if ended.code != 0:
         last = lines[-1] if lines else f"exit code {ended.code}"
         raise (UserError if ended.code == 2 else RunError)(last.removeprefix("error: "))
-    start = next(i for i, line in enumerate(lines) if line.startswith("{"))  # warnings go before
-    return set(json.loads("".join(lines[start:]))[dataset]["new"])
+    start = next(i for i, line in enumerate(lines) if line.startswith("{"))  # warnings go around
+    told, _ = json.JSONDecoder().raw_decode("\n".join(lines[start:]))
+    return set(told[dataset]["new"])
 
 
 async def _give(
