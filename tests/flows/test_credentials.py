@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import cluster, retrain, serve
 from keyslice.config import Workspace, load
@@ -22,7 +22,7 @@ PARAMS = Path(__file__).parents[1] / "tiny_workspace" / "params.yaml"
 @pytest.fixture(autouse=True)
 def _named(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("PREFECT_API_URL", DEAD)
-    with temporary_settings({PREFECT_API_URL: DEAD}):
+    with temporary_settings({PREFECT_API_URL: DEAD, PREFECT_CLIENT_MAX_RETRIES: 0}):
         yield
 
 
@@ -32,8 +32,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
-def test_by_the_service(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "RETRIES", 0)
+def test_by_the_service(workspace: Workspace) -> None:
     with pytest.raises(RunError, match=f"server at {SHOWN} does not answer") as told:
         serve.serve(workspace, print)
     assert SECRET not in str(told.value)
