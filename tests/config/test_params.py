@@ -110,6 +110,9 @@ def test_every_setting_that_ships_is_the_default_or_an_override():
             "prepare.intensity.window.1: 0: Input should be",
         ),
         ("prepare.intensity", {"window": "bon"}, "no window has this name; did you mean 'bone'?"),
+        ("retrain.watch_secnds", 5, "key 'watch_secnds'; did you mean 'watch_seconds'?"),
+        ("retrain.schedule", {"crn": "0 2 * * *"}, "key 'crn'; did you mean 'cron'?"),
+        ("service.prot", 5, "unknown key 'prot'; known: host, mlflow_port"),
         ("prepare.intensity", {"windw": "bone"}, "unknown key 'windw'; did you mean 'window'?"),
         ("prepare.intensity", {"eight_bit": "map"}, "exactly one of percentiles, window, range"),
         (

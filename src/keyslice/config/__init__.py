@@ -10,7 +10,7 @@ from keyslice.config.datasets import (
     Split,
 )
 from keyslice.config.intensity import Intensity
-from keyslice.config.params import Params, StageSettings, Variant, load
+from keyslice.config.params import SERVICE, Params, StageSettings, Variant, load
 from keyslice.config.promote import Promote
 from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
 from keyslice.config.sections import Backbone, Compare, Evaluate, Model, Prepare, Train
@@ -28,6 +28,7 @@ from keyslice.config.workspace import Workspace
 
 __all__ = [
     "SAMPLER_SETTINGS",
+    "SERVICE",
     "Backbone",
     "CommonDataset",
     "Compare",

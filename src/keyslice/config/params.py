@@ -1,10 +1,12 @@
 """params.yaml, read and checked as a whole before any work starts."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import (
+    BaseModel,
     Field,
     SerializeAsAny,
     ValidationError,
@@ -32,6 +34,10 @@ SECTIONS: dict[str, type[Settings]] = {
 }
 DEMANDED = tuple(name for name in SECTIONS if name != "promote")
 """Sections that dvc.yaml depends on; promoting a model is no stage."""
+
+
+SERVICE = ("retrain", "versioning", "notify", "service", "run")
+"""Sections that no model depends on: when and where retrainings run, and who is told."""
 
 
 class Variant(Settings):
@@ -312,6 +318,8 @@ def _known_keys(key: str) -> list[str]:
     parts = key.split(".")
     if len(parts) == 1:
         return list(Params.model_fields)
+    if parts[0] in SERVICE:
+        return _fields(Params, parts[:-1])
     if parts[-2] in SECTIONS:
         return list(SECTIONS[parts[-2]].model_fields)
     if parts[-2] == "split":
@@ -320,3 +328,15 @@ def _known_keys(key: str) -> list[str]:
         return list(Variant.model_fields)
     kinds = (datasets.MedMNISTDataset, datasets.FolderDataset, datasets.PhantomDataset)
     return sorted({k for kind in kinds for k in kind.model_fields})
+
+
+def _fields(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The fields of what lies at a path below a model; none: no model does."""
+    for part in path:
+        field = model.model_fields.get(part)
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        found = [one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)]
+        if not found:
+            return []
+        model = found[0]
+    return list(model.model_fields)

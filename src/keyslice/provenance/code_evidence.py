@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from keyslice.config import Params, StageSettings, Workspace
+from keyslice.config import SERVICE, Params, StageSettings, Workspace
 from keyslice.errors import UserError
 from keyslice.provenance.evidence import Item
 from keyslice.provenance.ledger import Event
@@ -45,6 +45,18 @@ def look(workspace: Workspace, registered: Event) -> Iterator[Item]:
     yield _held("code", pointer, _version(texts[pointer]), told["dataset_version"])
     yield from _stages(texts[LOCK], told)
     yield _settings(texts[PARAMS], told)
+
+
+def same_for_models(one: bytes | None, other: str | None) -> bool:
+    """Whether two texts of params.yaml differ at most in comments and in the sections SERVICE."""
+    try:
+        values = [yaml.safe_load(text or "") for text in (one, other)]
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False
+    if not all(isinstance(value, dict) for value in values):
+        return False
+    first, second = ({k: v for k, v in value.items() if k not in SERVICE} for value in values)
+    return first == second
 
 
 def _stages(text: str | None, told: Any) -> Iterator[Item]:

@@ -250,6 +250,9 @@ def _workspace(workspace: Workspace, found: Sequence[Event], registered: Event) 
         noted = texts[name]
         if here == (None if noted is None else noted.encode()):
             yield Item("workspace", name, "sound")
+        elif name == code_evidence.PARAMS and code_evidence.same_for_models(here, noted):
+            detail = "changed since, in nothing that a model is made from"
+            yield Item("workspace", name, "sound", detail)
         else:
             detail = "not as in the run's commit; keyslice retrain makes a version of what is new"
             yield Item("workspace", name, "missing" if here is None else "altered", detail)
