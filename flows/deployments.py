@@ -1,6 +1,6 @@
 """A deployment for each dataset: when it runs, and the event that starts it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -12,7 +12,7 @@ from prefect.schedules import Schedule as PrefectSchedule
 from prefect.types.entrypoint import EntrypointType
 
 from flows.current import keep_current
-from flows.times import ANCHOR
+from flows.times import ANCHOR, next_after
 from keyslice.config import Params, Schedule, Workspace
 from keyslice.provenance.installation import installation
 
@@ -35,6 +35,16 @@ async def deploy(
         if found.id not in ids.values():
             await client.delete_deployment(found.id)
     return ids
+
+
+def served(params: Params, now: datetime) -> str:
+    """The datasets, and when each is due next: `liver (2027-01-01 01:00 UTC), ward`."""
+
+    def words(name: str) -> str:
+        schedule = params.retrain_settings(name).schedule
+        return f"{name} ({next_after(schedule, now):%Y-%m-%d %H:%M} UTC)" if schedule else name
+
+    return ", ".join(map(words, params.datasets))
 
 
 def resource_of(workspace: Workspace, dataset: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import anyio
 import httpx
@@ -14,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runner import Runner
 
-from flows.deployments import deploy
+from flows.deployments import deploy, served
 from flows.watching import Tell, Watching
 from keyslice import versioning
 from keyslice.config import Workspace, load
@@ -81,10 +82,11 @@ async def _serve(workspace: Workspace, tell: Tell) -> None:
             told = f"Prefect's server at {address} does not answer ({error})"
             raise RunError(without_credentials(told)) from error
         versioning.recover(workspace)
+        told = await anyio.to_thread.run_sync(served, params, datetime.now(UTC))
         watching = Watching(workspace, params, text, ids, runner, client, tell)
         async with runner:
             async with anyio.create_task_group() as tasks:
-                tell(f"serving {', '.join(ids)}")
+                tell(f"serving {told}")
                 tasks.start_soon(runner.poll, tell, lambda: min(POLL_SECONDS, watching.seconds))
                 tasks.start_soon(watching.go_on)
                 await stopping.wait()

@@ -25,7 +25,7 @@ from prefect.states import Crashed
 from prefect.types._datetime import now
 
 from flows import attempts, notify
-from flows.deployments import ARRIVED, deploy, resource_of
+from flows.deployments import ARRIVED, deploy, resource_of, served
 from flows.watch import Order, Watch
 from keyslice import versioning
 from keyslice.config import FolderDataset, Params, Workspace, load
@@ -143,7 +143,8 @@ class Watching:
         self._text = text
         late = " (service: at the next start)" if params.service != self._params.service else ""
         self._take_up(params, ids)
-        self._tell(f"params.yaml has changed{late}; serving {', '.join(ids)}")
+        told = await anyio.to_thread.run_sync(served, params, datetime.now(UTC))
+        self._tell(f"params.yaml has changed{late}; serving {told}")
 
     async def _look(self, name: str, watch: Watch) -> None:
         if (words := _words(self._workspace, name)) != self._seen[name]:
