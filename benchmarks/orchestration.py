@@ -61,7 +61,7 @@ class _Stages:
             before = now
 
     def _running(self) -> Iterator[str]:
-        """Which: prepare, train, …"""
+        """Which: prepare, train, latency, …"""
         try:
             children = self._retraining.children(recursive=True)
         except psutil.NoSuchProcess:
@@ -71,7 +71,7 @@ class _Stages:
                 words = " ".join(child.cmdline())
             except psutil.Error:
                 continue
-            if match := re.search(r"python\S* \S*keyslice stage (\w+)", words):
+            if match := re.search(r"keyslice(?:\.cli)? stage (\w+)", words):
                 yield match[1]
 
 
