@@ -23,7 +23,8 @@ LIBRARIES = (
     *("keyslice", "prefect", "prefect-dask", "dask", "distributed", "cloudpickle", "dvc"),
     *("torch", "torchvision", "timm", "lightning", "numpy", "pandas", "pyarrow", "scikit-learn"),
 )
-"""What must be the same wherever a retraining runs, for its results to be the same."""
+"""What must be the same wherever a retraining runs, for its results to be the same, or for Dask to
+understand itself (cloudpickle); only their versions are read here."""
 CONNECT_SECONDS = 10.0
 
 

@@ -58,8 +58,9 @@ def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Re
                     announcing.tell(workspace, settings, "failure", told, dataset)
                 raise failed from error
             except BaseException:  # a signal
-                cancelled = _cancelled_by_a_person()
-                attempts.end(workspace, dataset, attempt, "cancelled" if cancelled else "stopped")
+                outcome = "cancelled" if _cancelled_by_a_person() else "stopped"
+                with suppress(OSError):  # as above
+                    attempts.end(workspace, dataset, attempt, outcome)
                 raise
             attempts.end(workspace, dataset, attempt, outcome)
             return state

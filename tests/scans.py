@@ -1,9 +1,11 @@
 """A dataset of tiny volumes that a network can tell apart, and how tests run commands on it."""
 
+import csv
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +47,23 @@ def write_exams(folder: Path, numbers: range) -> None:
     """Exams of these numbers, every second one bright, and their lines in labels.csv."""
     rng = np.random.default_rng(numbers.start)
     folder.mkdir(parents=True, exist_ok=True)
-    table = folder / "labels.csv"
-    lines = table.read_text().splitlines() if table.exists() else ["file,patient_id,label"]
+    rows = []
     for i in numbers:
         level = 60 + 120 * (i % 2)
         frames = rng.normal(level, 9, (24, 20, int(rng.integers(5, 9)))).clip(0, 255)
         image = nib.Nifti1Image(frames.astype(np.uint8), np.diag([1.0, 1.0, 4.0, 1.0]))
         nib.save(image, folder / f"Roe_Ann_{i:02}.nii.gz")
-        lines.append(f"Roe_Ann_{i:02}.nii.gz,MRN-{i:05},{('dark', 'bright')[i % 2]}")
-    table.write_text("\n".join(lines) + "\n")
+        rows.append((f"Roe_Ann_{i:02}.nii.gz", f"MRN-{i:05}", ("dark", "bright")[i % 2]))
+    enter(folder, ("file", "patient_id", "label"), rows)
+
+
+def enter(inbox: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Lines of the table of labels, which has these columns, below those that it has."""
+    inbox.mkdir(parents=True, exist_ok=True)
+    table = inbox / "labels.csv"
+    new = not table.is_file()
+    with table.open("a", newline="") as file:
+        csv.writer(file).writerows([*([columns] if new else []), *rows])
 
 
 def clone(root: Path, params: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from keyslice.exams import barred, manifest, manifest_columns
 from keyslice.exams.pseudonym import FORMER_VARIABLE, KEY_VARIABLE, mark, pseudonym
 from keyslice.ingest import ingest_dataset
 from keyslice.provenance import patients
+from tests.console.withdrawal import OPTIONS
 
 pytestmark = pytest.mark.forked_dvc
 
@@ -41,17 +42,6 @@ PARAMS = {
     "variants": {"full": {"sampler": "full"}, "das": {"sampler": "das", "keep": 0.5}},
     **{s: {} for s in ("prepare", "backbone", "model", "train", "evaluate")},
     "compare": {"references": ["full"]},
-}
-OPTIONS: dict[str, Any] = {
-    "reason": "consent withdrawn",
-    "patient": None,
-    "known_as": None,
-    "issuer": None,
-    "dataset": None,
-    "bar_unknown": False,
-    "yes": True,
-    "dry_run": False,
-    "as_json": True,
 }
 
 
@@ -115,7 +105,7 @@ def workspace(home: Path) -> Workspace:
 def withdraw(workspace: Workspace, **options: Any) -> dict[str, Any]:
     printed = io.StringIO()
     with redirect_stdout(printed), out.capture(), err.capture():
-        withdrawing.run(workspace, load(workspace.params), **OPTIONS | options)
+        withdrawing.run(workspace, load(workspace.params), **OPTIONS | {"as_json": True} | options)
     return json.loads(printed.getvalue())
 
 
@@ -135,7 +125,7 @@ def test_a_real_id_finds_the_patient_under_whichever_key(workspace: Workspace) -
     for patient, keys in ((OLD, {"ward": "a", "later": "b"}), (YOUNG, {"ward": "b", "later": "b"})):
         theirs = {name: pseudonym(KEYS[key], "", patient) for name, key in keys.items()}
         params = load(workspace.params)
-        assert patients.pseudonyms(workspace, params, patient=patient) == theirs
+        assert patients.person(workspace, params, patient=patient).patients == theirs
         assert {one["dataset"]: one["id"] for one in trace(workspace, patient)} == theirs
 
 

@@ -23,6 +23,7 @@ from keyslice.exams.barred import Barred
 from keyslice.exams.pseudonym import PUBLISHED_KEY, pseudonym
 from keyslice.ingest import ingest_dataset
 from keyslice.provenance import events, ledger, patients
+from tests.console.withdrawal import OPTIONS
 
 pytestmark = pytest.mark.forked_dvc
 
@@ -46,17 +47,6 @@ PARAMS = {
     "variants": {"full": {"sampler": "full"}, "das": {"sampler": "das", "keep": 0.5}},
     **{s: {} for s in ("prepare", "backbone", "model", "train", "evaluate")},
     "compare": {"references": ["full"]},
-}
-OPTIONS: dict[str, Any] = {
-    "reason": "consent withdrawn",
-    "patient": None,
-    "known_as": None,
-    "issuer": None,
-    "dataset": None,
-    "bar_unknown": False,
-    "yes": True,
-    "dry_run": False,
-    "as_json": False,
 }
 
 
@@ -128,7 +118,7 @@ def test_a_withdrawal_says_what_is_left_to_do_and_asked_again_that_it_is_done(
 def test_who_has_withdrawn_from_another_dataset_is_not_told_to_be_unknown(
     workspace: Workspace,
 ) -> None:
-    who = patients.pseudonyms(workspace, load(workspace.params), patient="P7")
+    who = patients.person(workspace, load(workspace.params), patient="P7").patients
     barred.add(workspace, "spots", Barred(frozenset([who["spots"]])))
     assert "has withdrawn already" in withdraw(workspace, patient="P7")
     with pytest.raises(UserError, match="ever held an exam"):

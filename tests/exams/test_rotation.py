@@ -25,6 +25,7 @@ from keyslice.exams.ingestion import ingest
 from keyslice.exams.keyring import Keyring
 from keyslice.exams.news import news
 from keyslice.exams.pseudonym import FORMER_VARIABLE, KEY_VARIABLE, mark, pseudonym
+from tests.scans import enter
 
 DATASET = FolderDataset(
     source="folder",
@@ -99,15 +100,8 @@ def deliver(workspace: Workspace) -> Callable[..., None]:
 
     def add(name: str, patient: str, label: str, *, labeller: str = "Dr. Roe") -> None:
         inbox = workspace.inbox("ward")
-        inbox.mkdir(parents=True, exist_ok=True)
-        table = inbox / "labels.csv"
-        new = not table.is_file()
-        with table.open("a", newline="") as file:
-            rows = csv.writer(file)
-            if new:
-                rows.writerow(COLUMNS)
-            rows.writerow([name, patient, label, "2024-03-01", labeller])
-        rng = np.random.default_rng(len(table.read_bytes()))
+        enter(inbox, COLUMNS, [(name, patient, label, "2024-03-01", labeller)])
+        rng = np.random.default_rng(len((inbox / "labels.csv").read_bytes()))
         np.savez(inbox / name, frames=rng.integers(0, 255, (3, 8, 8), np.uint8))
 
     return add

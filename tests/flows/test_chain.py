@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.entities import Run
-from prefect import Task, flow
+from prefect import Task, flow, get_client
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, MattermostWebhook
 from prefect.blocks.system import Secret
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
+from prefect.states import Scheduled
 from rich.console import Console
 
-from flows import attempts, current, notify, tasks
+from flows import attempts, current, notify, overdue, tasks
 from flows.chain import RetrainFailed, retrain, to_train
 from flows.due import SOURCE_CHANGED
 from flows.retrain import run
@@ -264,6 +266,33 @@ def test_a_night_with_nothing_new_is_noted_and_does_nothing(settled: Workspace) 
     assert (state.type.value, state.message) == ("COMPLETED", "nothing new")
     assert attempt is not None
     assert (attempt.why, attempt.outcome) == ("schedule", "nothing new")
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_run_skips_what_the_schedule_asked_for_by_now_and_nothing_else(
+    workspace: Workspace,
+) -> None:
+    """Of its own deployment; neither what is still to come nor what a person has asked for."""
+    now = datetime.now(UTC)
+    hours = {"missed": -2, "just missed": -1, "tomorrow": 24, "by hand": -2, "another's": -2}
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow(current.keep_current)
+        own, other = (client.create_deployment(flow_id, name) for name in ("own", "other"))
+        ids = {}
+        for name, late in hours.items():
+            run = client.create_flow_run_from_deployment(
+                other if name == "another's" else own,
+                state=Scheduled(scheduled_time=now + timedelta(hours=late)),
+                tags=[] if name == "by hand" else [overdue.SCHEDULED],
+                parameters={"root": str(workspace.root), "dataset": "tiny"},
+            )
+            ids[name] = run.id
+        assert overdue.skip(own) == 2
+        told = {name: client.read_flow_run(one).state for name, one in ids.items()}
+    skipped = {name for name, state in told.items() if state and state.name == "Skipped"}
+    assert skipped == {"missed", "just missed"}
+    waiting = {name for name, state in told.items() if state and state.is_scheduled()}
+    assert waiting == set(hours) - skipped
 
 
 @pytest.mark.usefixtures("prefect")

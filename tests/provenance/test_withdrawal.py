@@ -1,6 +1,5 @@
 """A patient withdraws from a dataset of two versions, with a remote: nothing of theirs is left."""
 
-import csv
 import os
 import shutil
 import signal
@@ -32,6 +31,7 @@ from keyslice.provenance.reproduction import REPRODUCTION
 from keyslice.provenance.withdrawal import Done
 from keyslice.stages.prepare import prepare
 from keyslice.versioning import objects
+from tests.scans import enter
 
 pytestmark = pytest.mark.forked_dvc
 
@@ -53,17 +53,11 @@ CHAOS = pytest.mark.skipif("KEYSLICE_CHAOS" not in os.environ, reason="long: mak
 def deliver(inbox: Path, exams: dict[str, str]) -> None:
     """Arrays, by name, of these patients, into the inbox and its table."""
     inbox.mkdir(parents=True, exist_ok=True)
-    table = inbox / "labels.csv"
-    new = not table.is_file()
-    with table.open("a", newline="") as file:
-        rows = csv.writer(file)
-        if new:
-            rows.writerow(["file", "patient_id", "label"])
-        for name, patient in exams.items():
-            rng = np.random.default_rng(int(name))
-            frames = rng.integers(0, 255, (5, 12, 10), np.uint8)
-            np.savez(inbox / f"{name}.npz", frames=frames)
-            rows.writerow([f"{name}.npz", patient, ("no", "yes")[int(patient) % 2]])
+    for name in exams:
+        rng = np.random.default_rng(int(name))
+        np.savez(inbox / f"{name}.npz", frames=rng.integers(0, 255, (5, 12, 10), np.uint8))
+    rows = [(f"{name}.npz", who, ("no", "yes")[int(who) % 2]) for name, who in exams.items()]
+    enter(inbox, ("file", "patient_id", "label"), rows)
 
 
 def run(root: Path, *command: str) -> str:
@@ -151,7 +145,7 @@ def workspace(before: Path, tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def asked(workspace: Workspace) -> dict[str, str]:
-    return patients.pseudonyms(workspace, load(workspace.params), patient=WHO)
+    return patients.person(workspace, load(workspace.params), patient=WHO).patients
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +230,7 @@ def after(before: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Works
     """The same, withdrawn from; each test that changes anything takes a copy."""
     home = Path(shutil.copytree(before, tmp_path_factory.mktemp("after") / "home"))
     workspace = Workspace(home / "workspace")
-    asked = patients.pseudonyms(workspace, load(workspace.params), patient=WHO)
+    asked = patients.person(workspace, load(workspace.params), patient=WHO).patients
     return workspace, withdrawal.withdraw(workspace, asked, "asked for")
 
 
@@ -397,9 +391,9 @@ def test_an_id_may_stand_between_blanks_and_is_not_empty(
     workspace: Workspace, asked: dict[str, str]
 ) -> None:
     params = load(workspace.params)
-    assert patients.pseudonyms(workspace, params, patient=f" {WHO}\n") == asked
+    assert patients.person(workspace, params, patient=f" {WHO}\n").patients == asked
     with pytest.raises(UserError, match="--patient: is empty"):
-        patients.pseudonyms(workspace, params, patient=" ")
+        patients.person(workspace, params, patient=" ")
 
 
 def test_nothing_is_erased_while_a_model_is_rebuilt_from_it(

@@ -1,9 +1,7 @@
 """A retraining is committed on the branch; what a person is at stays as it is."""
 
 import functools
-import os
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -17,6 +15,7 @@ from keyslice import initial, versioning
 from keyslice.config import Workspace
 from keyslice.initial import Ancestor
 from keyslice.versioning import branch, index, lock
+from tests import killing
 
 Git = Callable[..., str]
 LOCK, LIST = "dvc.lock", "data/datasets.yaml"
@@ -556,27 +555,20 @@ def test_no_commit_of_a_person_who_commits_at_the_same_time_is_lost(
 def killed(workspace: Workspace, at: Callable[[int, str], bool]) -> bool:
     """Commit in a process that is killed by -9 at the first call of git for which `at` holds, told
     by its number and command; whether it came to that."""
-    child = os.fork()
-    if child == 0:
-        plumbing, number = index.plumbing, 0
+    plumbing, number = index.plumbing, 0
 
-        def fatal(root: Path, *arguments: str, **named: object) -> str:
-            nonlocal number
-            number += 1
-            if at(number, arguments[0]):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return plumbing(root, *arguments, **named)  # pyright: ignore[reportArgumentType]
+    def fatal(root: Path, *arguments: str, **named: object) -> str:
+        nonlocal number
+        number += 1
+        if at(number, arguments[0]):
+            killing.die()
+        return plumbing(root, *arguments, **named)  # pyright: ignore[reportArgumentType]
 
-        branch.plumbing = index.plumbing = fatal
-        code = 1
-        try:
-            versioning.commit_retraining(workspace, "tiny", MESSAGE)
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL)
-    return status != 0
+    def commit() -> None:
+        branch.plumbing = index.plumbing = fatal  # in the fork alone
+        versioning.commit_retraining(workspace, "tiny", MESSAGE)
+
+    return killing.killed(commit)
 
 
 def test_a_kill_between_the_commit_and_its_place_leaves_all_as_it_was(

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from keyslice.config import Workspace, load
 from keyslice.errors import UserError
 from keyslice.initial import Ancestor
 from keyslice.versioning import dvc
+from tests import killing
 
 TEXTS = ("of liver/3", "of liver/4")
 OLD, NEW = (hashlib.sha256(text.encode()).hexdigest() for text in TEXTS)
@@ -83,27 +83,21 @@ def sound(workspace: Workspace) -> None:
 
 def killed(workspace: Workspace, entries: initial.Entries, given: dict, at: int) -> bool:
     """Lay in a process that is killed by -9 before its step `at`; whether it came to that."""
-    child = os.fork()
-    if child == 0:
-        number, code = 0, 1
+    number = 0
 
-        def fatal(event: str, args: tuple) -> None:
-            nonlocal number
-            reads = event == "open" and not (args[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-            if event in STEPS and not reads and "initial" in f"{args[0]} {args[1]}":
-                number += 1
-                if number == at:
-                    os.kill(os.getpid(), signal.SIGKILL)
+    def fatal(event: str, args: tuple) -> None:
+        nonlocal number
+        reads = event == "open" and not (args[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+        if event in STEPS and not reads and "initial" in f"{args[0]} {args[1]}":
+            number += 1
+            if number == at:
+                killing.die()
 
-        try:
-            sys.addaudithook(fatal)
-            versioning.lay(workspace, "tiny", entries, given)
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL)
-    return status != 0
+    def lay() -> None:
+        sys.addaudithook(fatal)
+        versioning.lay(workspace, "tiny", entries, given)
+
+    return killing.killed(lay)
 
 
 @pytest.mark.usefixtures("quick")

@@ -56,21 +56,6 @@ def secret_datasets(workspace: Workspace, params: Params) -> list[str]:
     return [n for n in names if _source(workspace, params, n)["identifiers"] == "secret"]
 
 
-def pseudonyms(
-    workspace: Workspace,
-    params: Params,
-    *,
-    patient: str | None = None,
-    known_as: str | None = None,
-    issuer: str | None = None,
-    dataset: str | None = None,
-) -> dict[str, str]:
-    """The pseudonym that a patient has, or would have, in each dataset; see `person`."""
-    return person(
-        workspace, params, patient=patient, known_as=known_as, issuer=issuer, dataset=dataset
-    ).patients
-
-
 def person(
     workspace: Workspace,
     params: Params,
