@@ -6,6 +6,7 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -92,6 +93,22 @@ def test_what_nobody_touched_is_sound_throughout(
     assert {item.state for item in found} == {"sound"}, [i for i in found if i.state != "sound"]
     parts = {"ledger", "registry", "package", "code", "data", "start", "results", "workspace"}
     assert {item.part for item in found} == parts
+
+
+def test_what_an_earlier_release_trained_has_its_settings_by_value(
+    workspace: Workspace, params: Params
+) -> None:
+    """A release that has added a setting takes the training from DVC's cache and registers it."""
+    for file in workspace.root.glob(f"data/models/{MODEL}/*/settings.json"):
+        settings = json.loads(file.read_text())
+        settings["train"].pop("start")
+        file.write_text(json.dumps(settings))
+    commit = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force"]
+    subprocess.run(commit, cwd=workspace.root, check=True)
+    history.keep(workspace, MODEL, _version(workspace))
+    publish(workspace, params, MODEL)
+    found = verify(workspace, params, MODEL, 1, objects.cache(workspace))
+    assert [one.state for one in found if one.what == "settings"] == ["sound"]
 
 
 @contextmanager

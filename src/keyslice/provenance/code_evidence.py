@@ -76,16 +76,21 @@ def _settings(text: str | None, told: Any) -> Item:
     except (ValidationError, yaml.YAMLError, UserError):
         # A release that knows other settings may have written them: the commit's own hashes stand.
         return Item("code", PARAMS, "unseen", f"written for keyslice {told['keyslice']}")
-    same = _sha256(found.model_dump_json()) == told["parameters"] or _equal(found, told)
+    same = _sha256(found.model_dump_json()) == told["parameters"] or same_settings(
+        found.model_dump(mode="json"), told["settings"]
+    )
     return Item("code", PARAMS, "sound" if same else "altered", "" if same else "of the run")
 
 
-def _equal(found: StageSettings, told: Any) -> bool:
-    """By their values: this release may write defaults that it has added, and hash others."""
+def same_settings(one: Any, other: Any) -> bool:
+    """Whether settings of stages are equal by value: a release writes the defaults it has added.
+
+    What one release has trained, another may take from DVC's cache and register.
+    """
     try:
-        return found == StageSettings.model_validate(told["settings"])
-    except ValidationError:
-        return False
+        return StageSettings.model_validate(one) == StageSettings.model_validate(other)
+    except ValidationError:  # written by a release that knows other settings
+        return bool(one == other)
 
 
 def _held(part: str, what: str, found: str, told: str) -> Item:

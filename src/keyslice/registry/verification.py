@@ -187,7 +187,7 @@ def _package(client: "MlflowClient", workspace: Workspace, registered: Event) ->
         for tag, text in provenance.items():
             if tag not in chronicle.FACTS.values() and seen.get(tag) != text:
                 yield Item("registry", f"tag {tag}", "altered", "not as the package has it")
-        sound = settings == told["settings"]
+        sound = code_evidence.same_settings(settings, told["settings"])
         yield Item("package", "settings", "sound" if sound else "altered")
         if "started_from" in told:
             began = start_evidence.words(described.get("training", {}).get("initial"))
