@@ -72,7 +72,7 @@ class Watching:
         tell: Tell,
     ) -> None:
         self._workspace, self._runner, self._client, self._tell = workspace, runner, client, tell
-        self._text = text
+        self._text, self._broken = text, False
         self._said: dict[str, str] = {}
         self._seen: dict[str, str] = {}
         self._take_up(params, ids)
@@ -129,7 +129,7 @@ class Watching:
             self._said[about] = told
 
     async def _follow(self) -> None:
-        """Take up what params.yaml says now; where it breaks a rule, watching goes on as before."""
+        """Take up what params.yaml says now; while it breaks a rule, nothing is ordered."""
         text = self._workspace.params.read_bytes()
         if text == self._text:
             return
@@ -137,10 +137,11 @@ class Watching:
             params = load(self._workspace.params)
             ids = await deploy(self._runner, self._workspace, params, self._client)
         except UserError as error:
-            self._text = text
-            self._tell(f"{error}; retrainings fail until it is mended; watching goes on as before")
+            self._text, self._broken = text, True
+            then = "nothing is resumed or started on arrival, and what a schedule starts fails"
+            self._tell(f"{error}; until it is mended, {then}")
             return
-        self._text = text
+        self._text, self._broken = text, False
         late = " (service: at the next start)" if params.service != self._params.service else ""
         self._take_up(params, ids)
         told = await anyio.to_thread.run_sync(served, params, datetime.now(UTC))
@@ -150,6 +151,8 @@ class Watching:
         if (words := _words(self._workspace, name)) != self._seen[name]:
             self._tell(f"{name}: {words}")
             self._seen[name] = words
+        if self._broken:
+            return
         order = await anyio.to_thread.run_sync(watch.look, abandon_on_cancel=True)
         if order is None:
             return

@@ -23,6 +23,18 @@ parallel_option = click.option(
 )
 
 
+def _version_named(ctx: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> str:
+    """`liver 3`, as `approve` has it, is `liver/3`."""
+    if len(words) > 2:
+        raise click.BadParameter("it is MODEL, MODEL@ALIAS or MODEL/VERSION", ctx, parameter)
+    return ("" if words[-1].startswith("@") else "/").join(words)
+
+
+version_argument = click.argument(
+    "model", nargs=-1, required=True, metavar="MODEL[@ALIAS|/VERSION]", callback=_version_named
+)
+
+
 class Group(click.Group):
     """A user's mistake is one line and exit code 2, any other failure one line and exit code 1."""
 
@@ -346,7 +358,7 @@ def champion(model: str, at: str | None, restore: str | None, as_json: bool) -> 
 
 
 @main.command()
-@click.argument("model", metavar="MODEL[@ALIAS|/VERSION]")
+@version_argument
 @json_option
 def verify(model: str, as_json: bool) -> None:
     """Recompute every hash that a version's provenance claims.
@@ -361,7 +373,7 @@ def verify(model: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("model", metavar="MODEL[@ALIAS|/VERSION]")
+@version_argument
 @click.option(
     "--output",
     type=click.Path(path_type=Path),

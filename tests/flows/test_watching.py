@@ -79,8 +79,25 @@ def test_settings_that_break_a_rule_are_told_once_and_not_taken_up(
     retrain(workspace, "{schedule: {every_minutes: -5}}")
     [line] = served.look()
     assert "retrain" in line
-    assert line.endswith("watching goes on as before")
+    assert line.endswith("what a schedule starts fails")
     assert served.look() == served.deployed == []
+
+
+def test_while_settings_break_a_rule_no_inbox_is_looked_at(
+    workspace: Workspace, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would count its exams reads the same settings, and would tell the same again."""
+    watch, looks = served.watching._watches["tiny"], []
+    monkeypatch.setattr(watch, "look", lambda: looks.append("look"))
+    text = workspace.params.read_text()
+    retrain(workspace, "{schedule: {every_minutes: -5}}")
+    served.look()
+    asyncio.run(served.watching._look("tiny", watch))
+    assert looks == []
+    workspace.params.write_text(text)
+    served.look()
+    asyncio.run(served.watching._look("tiny", watch))
+    assert looks == ["look"]
 
 
 def test_settings_that_no_server_takes_are_offered_again(

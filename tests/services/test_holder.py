@@ -1,4 +1,4 @@
-"""Who runs `keyslice up` and `keyslice serve`, and what `status` and `down` make of it."""
+"""Who runs `keyslice up` and `keyslice serve`, and what `down` makes of it."""
 
 import os
 import subprocess
@@ -10,15 +10,10 @@ from pathlib import Path
 import pytest
 
 from keyslice.config import Workspace
-from keyslice.console import overview, serving
+from keyslice.console import serving
 from keyslice.errors import UserError
 from keyslice.services.holder import holder, only_one
-from keyslice.services.programs import Program
 from tests.services.installation import processes
-
-SECRET = "correct-horse-battery"
-DEAD = f"http://ann:{SECRET}@127.0.0.1:9"
-PREFECT = Program("Prefect", None, page="http://127.0.0.1:9", health=f"{DEAD}/api/health")
 
 
 @pytest.fixture
@@ -44,25 +39,6 @@ def test_there_is_one_and_its_note_goes_with_it(workspace: Workspace) -> None:
             pass
         assert holder(workspace, "serve") is not None
     assert holder(workspace, "serve") is None
-
-
-def test_status_tells_which_runs_and_how_its_servers_are(workspace: Workspace) -> None:
-    assert overview._service(workspace) is None
-    servers = {"Prefect": {"page": "http://127.0.0.1:9", "health": "does not answer"}}
-    with _held(workspace, "serve") as note:
-        note([PREFECT])
-        assert SECRET not in (workspace.state / "service" / "serve").read_text()
-        found = overview._service(workspace)
-        assert found == {"up": False, "serve": True, "servers": servers}
-        told = "\nkeyslice serve runs: Prefect http://127.0.0.1:9 (does not answer)"
-        assert overview._served(found) == told
-        with _held(workspace, "up"):
-            assert overview._service(workspace) == {"up": True, "serve": True, "servers": {}}
-    with _held(workspace, "up") as note:
-        note([PREFECT])
-        found = overview._service(workspace)
-        assert found == {"up": True, "serve": False, "servers": servers}
-        assert "the serving process does not run" in overview._served(found)
 
 
 def test_up_does_not_begin_beside_a_serving_process(workspace: Workspace) -> None:

@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from keyslice.config import FolderDataset, Params, Workspace
-from keyslice.console.output import out, print_json, say
+from keyslice.console.output import out, print_json, say, tell
 from keyslice.errors import UserError
 from keyslice.exams.news import News, news
 
@@ -12,22 +12,36 @@ def run(workspace: Workspace, params: Params, datasets: tuple[str, ...], *, as_j
     """Print it for each dataset.
 
     As JSON: for each dataset the stamps of `new` exams, and the numbers `arriving` and `waiting`.
+    What is in the way of one dataset (a key that is not set) hides no other: it is told at the end.
 
     Raises:
         UserError: a dataset is not configured, or its source is no folder; or a source breaks a
             rule, or cannot be read.
     """
     found: dict[str, News] = {}
+    problems: list[UserError] = []
     for name in datasets or params.datasets:
         dataset = params.dataset(name)
         if isinstance(dataset, FolderDataset):
-            found[name] = news(workspace, name, dataset)
+            try:
+                found[name] = news(workspace, name, dataset)
+            except UserError as error:
+                problems.append(UserError(str(error), where=name))
         elif datasets:
             raise UserError(
                 f"the source of {name} is no folder",
                 rule=f"{dataset.source} is fixed by its settings: nothing arrives there",
                 remedy=f"keyslice ingest {name}",
             )
+    if found or not problems:
+        _show(found, as_json=as_json)
+    for problem in problems[:-1]:
+        tell(f"error: {problem}")
+    if problems:
+        raise problems[-1]
+
+
+def _show(found: dict[str, News], *, as_json: bool) -> None:
     if as_json:
         print_json(
             {

@@ -14,6 +14,7 @@ from rich.text import Text
 from flows import attempts
 from keyslice import versioning
 from keyslice.config import Params, Workspace
+from keyslice.console import service
 from keyslice.console.output import err, out, print_json, say
 from keyslice.console.promotion import follows
 from keyslice.errors import RunError, UserError
@@ -26,7 +27,6 @@ from keyslice.registry.drift import kept
 from keyslice.registry.models import Model, models
 from keyslice.registry.owner import CHAMPION
 from keyslice.registry.retrainings import Retraining, last_retrainings
-from keyslice.services.holder import holder
 from keyslice.stages.running import UnderWay, retraining_of, under_way
 
 TIME = "%Y-%m-%d %H:%M"
@@ -64,43 +64,18 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> None:
     for name, one in (last or {}).items():
         datasets[name]["last_retraining"] = _retraining(one, name in busy)
     waiting = part(lambda: [*_moved(workspace, registered or []), *_waiting(workspace)]) or []
-    service = _service(workspace)
+    served = service.facts(workspace, params)
     if as_json:
         shown = None if registered is None else [_model(model) for model in registered]
         running_now = [_run(r) for r in running]
         told = {"datasets": datasets, "running": running_now, "models": shown, "waiting": waiting}
-        told["service"] = service
+        told["service"] = served
         print_json(told)
     else:
         _show(datasets, running, registered, waiting)
-        say(out, Text(_served(service)))
+        say(out, Text(service.words(served)))
     if problems:
         raise problems[0]
-
-
-def _service(workspace: Workspace) -> dict[str, Any] | None:
-    """What runs of `keyslice up` and `keyslice serve`, and how its servers are; None: nothing."""
-    up, serve = holder(workspace, "up"), holder(workspace, "serve")
-    found = up or serve
-    if found is None:
-        return None
-    health = found.health()
-    servers = {one.name: {"page": one.page, "health": health[one.name]} for one in found.servers}
-    return {"up": up is not None, "serve": serve is not None, "servers": servers}
-
-
-def _served(service: dict[str, Any] | None) -> str:
-    if service is None:
-        return (
-            "\nNeither keyslice up nor keyslice serve runs here: but for Prefect's work pools\n"
-            "nothing is retrained on schedule or on arrival"
-        )
-    servers = service["servers"].items()
-    listed = ", ".join(f"{name} {one['page']} ({one['health']})" for name, one in servers)
-    told = f"\nkeyslice {'up' if service['up'] else 'serve'} runs: {listed}"
-    if service["serve"]:
-        return told
-    return f"{told}; the serving process does not run now, see state/logs/serving.log"
 
 
 def _show(

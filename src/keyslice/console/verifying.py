@@ -27,7 +27,7 @@ def run(workspace: Workspace, params: Params, text: str, *, as_json: bool) -> bo
         print_json({"model": model, "version": version, "sound": not faulty, "items": items})
         return not faulty
     out.print(f"[bold]{model}[/bold] version {version}")
-    out.print(table(found))
+    out.print(listed(found))
     counts = Counter(item.state for item in found)
     if faulty:
         say(out, Text(f"{len(faulty)} of {len(found)} are not as the ledger says", "bold red"))
@@ -52,21 +52,24 @@ def looked_at(workspace: Workspace, params: Params, model: str, version: int) ->
         return verify(workspace, params, model, version, objects.cache(workspace), read)
 
 
-def table(found: Sequence[Item]) -> Table:
-    """One line for each claim; of many faults the first."""
-    shown = Table(box=None, pad_edge=False)
-    for name in ("part", "what", "", ""):
-        shown.add_column(name, overflow="fold")
+def listed(found: Sequence[Item]) -> Table:
+    """One line for each claim, under its part; of many faults the first."""
+    shown = Table.grid(padding=(0, 2, 0, 0))
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")
+    parts = list(dict.fromkeys(item.part for item in found))
     faults = [item for item in found if item.state != "sound"]
     left_out = set(map(id, faults[SHOWN:]))
     before = ""
-    for item in found:
+    for item in sorted(found, key=lambda item: parts.index(item.part)):
         if id(item) in left_out:
             continue
-        part = "" if item.part == before else item.part
-        before = item.part
-        cells = (Text(part, "bold"), Text(item.what), Text(item.state, _STYLES[item.state]))
-        shown.add_row(*cells, Text(item.detail))
+        if item.part != before:
+            shown.add_row(Text(item.part, "bold"))
+            before = item.part
+        detail = (f"  {item.detail}", "dim") if item.detail else ""
+        state = Text(f"  {item.state}", _STYLES[item.state])
+        shown.add_row(state, Text.assemble(item.what, detail))
     if left_out:
-        shown.add_row("", Text(f"and {len(left_out)} more", "red"), "", "")
+        shown.add_row("", Text(f"and {len(left_out)} more", "red"))
     return shown
