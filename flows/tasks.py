@@ -14,6 +14,7 @@ from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
+from prefect.utilities.timeout import timeout
 
 from flows import gpu
 from flows.progress import Step, on_page, step
@@ -59,6 +60,10 @@ class Taken:
     """Numbers of files, in words, without a file's name."""
 
 
+class _LateError(TimeoutError):
+    """Of an ingestion."""
+
+
 def worth_retrying(task: Any, run: Any, state: Any) -> bool:
     """Only what may go away by itself: a mistake, or a stage's own failure, does not.
 
@@ -91,20 +96,30 @@ def ingest(root: str, dataset: str) -> Taken:
 
     Raises:
         UserError: its settings or its source break a rule.
+        TimeLimitError: it took longer than `retrain.stage_hours`; its source may hang.
         RunError: anything else; told by its kind alone, for its words may hold the name of a file
             or of a patient, and Prefect keeps what it is told.
     """
     from keyslice.ingest import ingest_dataset
 
+    workspace, params = opened(root)
+    hours = params.retrain.stage_hours
     with step(f"ingest {dataset}") as shown:
         try:
-            ingested = ingest_dataset(
-                *opened(root),
-                dataset,
-                progress=lambda done, total: shown.progress(f"{done} of {total} exams"),
-            )
+            with timeout(3600 * hours, _LateError):
+                ingested = ingest_dataset(
+                    workspace,
+                    params,
+                    dataset,
+                    progress=lambda done, total: shown.progress(f"{done} of {total} exams"),
+                )
         except (UserError, RunError):
             raise
+        except _LateError:
+            raise versioning.TimeLimitError(
+                f"it had not ended after {hours:g} h, and was ended (retrain.stage_hours); does "
+                "its source answer?"
+            ) from None
         except Exception as error:
             kind = getattr(error, "strerror", None) or type(error).__name__
             raise RunError(

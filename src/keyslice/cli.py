@@ -23,7 +23,7 @@ parallel_option = click.option(
 )
 
 
-def _version_named(ctx: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> str:
+def _version_named(ctx: click.Context, parameter: click.Parameter, words: Sequence[str]) -> str:
     """`liver 3`, as `approve` has it, is `liver/3`."""
     if len(words) > 2:
         raise click.BadParameter("it is MODEL, MODEL@ALIAS or MODEL/VERSION", ctx, parameter)

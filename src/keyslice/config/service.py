@@ -78,7 +78,8 @@ class Retrain(RetrainOfOne):
     """From one look at the inboxes to the next; runs that are due are asked for at least as often,
     and each half minute."""
     stage_hours: Rate = 48.0
-    """A stage, or an attempt at a push, that has not ended by then is ended, and has failed."""
+    """An ingestion, a stage or an attempt at a push that has not ended by then is ended, and has
+    failed."""
     datasets: dict[str, dict[str, Any]] = {}
 
     @field_validator("datasets")

@@ -36,7 +36,8 @@ def run(
         say(out, line)
     show_barred(result.report)
     out.print(f"{result.report.exams} exams, version {version_line(result)}")
-    out.print(f"next: [bold]keyslice retrain {name}[/bold]")
+    if result.previous != result.version:
+        out.print(f"next: [bold]keyslice retrain {name}[/bold]")
 
 
 def account(report: IngestReport) -> str:
