@@ -194,8 +194,8 @@ def _clear_workers(params: Params, installation: str) -> None:
     try:
         with connected(params.run.scheduler or "") as client:
             client.run(_clear, installation, on_error="return")
-    except UserError:
-        _log.warning("the workers' folders could not be cleared", exc_info=True)
+    except UserError as error:
+        _log.warning("the workers' folders could not be cleared: %s", error)
 
 
 def _clear(installation: str, dask_worker: Worker) -> None:
