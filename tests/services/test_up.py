@@ -94,6 +94,9 @@ def test_it_serves_schedules_and_arrivals_through_a_kill_and_ends_cleanly(
     pages = [word for word in text.split() if word.startswith("http://127.0.0.1:")]
     assert len(pages) == 2
     assert all(answers(page) for page in pages)
+    mlflow = f"http://127.0.0.1:{load(workspace.params).service.mlflow_port}"
+    assistant = httpx.get(f"{mlflow}/ajax-api/3.0/mlflow/assistant/config", timeout=60)
+    assert assistant.status_code == 404  # it would run commands for whoever asks
 
     second = keyslice(workspace.root, "up")
     assert (second.returncode, second.stderr.count("\n")) == (2, 1)

@@ -90,7 +90,8 @@ def _mlflow(workspace: Workspace, params: Params, who: Account | None) -> Progra
     host, port = params.service.host, params.service.mlflow_port
     page = f"http://{_ANY.get(host, host)}:{port}"
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", host, "--port", str(port)]
-    command += ["--workers", "1"]
+    # By uvicorn it would come with an assistant, by which whoever reaches it has commands run here.
+    command += ["--workers", "1", "--gunicorn-opts", "--threads 8 --no-control-socket"]
     # Files are read where they lie: commands on this machine write them there without the server.
     artifacts = (workspace.state / "artifacts").as_uri()
     command += ["--no-serve-artifacts", "--default-artifact-root", artifacts]
