@@ -16,6 +16,7 @@ from keyslice import files
 from keyslice.config import Workspace
 from keyslice.stages.running import alive, identity
 
+TIMES = {"begun", "due", "ended"}
 Outcome = Literal["", "nothing new", "retrained", "failed", "cancelled", "stopped", "given up"]
 
 
@@ -28,6 +29,7 @@ class Attempt:
         begun: UTC.
         process: that made it; see `keyslice.stages.running.identity`.
         run: its id in Prefect.
+        due: UTC; when it was to begin, by Prefect, which lets runs begin up to a second early.
         ended: UTC; None: it runs, or was cut off.
         outcome: empty as long as it has not ended.
         cut_off: how many attempts before this one, without an end in between, were cut off.
@@ -37,6 +39,7 @@ class Attempt:
     begun: datetime
     process: dict[str, Any] | None
     run: str = ""
+    due: datetime | None = None
     ended: datetime | None = None
     outcome: Outcome = ""
     cut_off: int = 0
@@ -61,11 +64,14 @@ class Attempt:
         return f"{self.why}; {state}"
 
 
-def begin(workspace: Workspace, dataset: str, why: str, run: str) -> Attempt:
+def begin(
+    workspace: Workspace, dataset: str, why: str, run: str, due: datetime | None = None
+) -> Attempt:
     """Note that this process begins one."""
     before = last(workspace, dataset)
     cut_off = before.cut_off + before.was_cut_off if before is not None and before.open else 0
-    attempt = Attempt(why, datetime.now(UTC), identity(psutil.Process()), run, cut_off=cut_off)
+    process = identity(psutil.Process())
+    attempt = Attempt(why, datetime.now(UTC), process, run, due, cut_off=cut_off)
     _write(workspace, dataset, attempt)
     return attempt
 
@@ -80,7 +86,7 @@ def last(workspace: Workspace, dataset: str) -> Attempt | None:
     """None where there was none, or its note is damaged: then a retraining does no harm."""
     try:
         found = json.loads(_path(workspace, dataset).read_text(encoding="utf-8"))
-        for name in ("begun", "ended"):
+        for name in TIMES.intersection(found):
             found[name] = found[name] and datetime.fromisoformat(found[name])
         return Attempt(**found)
     except (FileNotFoundError, ValueError, LookupError, TypeError):
@@ -89,7 +95,7 @@ def last(workspace: Workspace, dataset: str) -> Attempt | None:
 
 def _write(workspace: Workspace, dataset: str, attempt: Attempt) -> None:
     values = asdict(attempt)
-    for name in ("begun", "ended"):
+    for name in TIMES:
         values[name] = values[name] and values[name].isoformat()
     files.write_text(_path(workspace, dataset), json.dumps(values))
 

@@ -2,22 +2,29 @@
 
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.runtime import deployment, flow_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed
 
 from flows import announcing, attempts, engine, notify, overdue
 from flows.chain import Retrained, RetrainFailed, retrain
 from flows.due import SOURCE_CHANGED, held_due
+from flows.limits import limited
 from keyslice import space, versioning
 from keyslice.config import FolderDataset, Notify, Params, Workspace, load
+from keyslice.errors import RunError
 from keyslice.exams.news import news
 from keyslice.registry import settling
 from keyslice.stages.running import InUseError, only_retraining
+
+BRIEF = 5.0
+"""Seconds that Prefect's server has for an answer while this process is being ended."""
 
 
 @flow(name="keep-current", flow_run_name="{dataset}: {why}", persist_result=False)
@@ -37,27 +44,22 @@ def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Re
         RunError: something else failed; what does not depend on it was done.
     """
     log = get_run_logger()
-    workspace, params = Workspace(Path(root)), None
+    workspace, params, signalled = Workspace(Path(root)), None, False
     try:
         with only_retraining(workspace, [dataset], "keyslice serve"):
-            attempt = attempts.begin(workspace, dataset, why, str(flow_run.id))
+            due = datetime.fromtimestamp(flow_run.scheduled_start_time.timestamp(), UTC)
+            attempt = attempts.begin(workspace, dataset, why, str(flow_run.id), due)
             if deployment.id and (late := overdue.skip(UUID(deployment.id))):
                 log.info("does the work of %d runs that came late, too", late)
             try:
                 params = load(workspace.params)
                 outcome, state = _attempt(workspace, params, dataset, log.info)
-            except Exception as error:
-                failed = space.explained(workspace.root, error) or error
-                if isinstance(failed, space.NoSpaceError):  # no page, log or note may take it
-                    sys.stderr.write(f"{dataset}: {failed}\n")
+            except Exception:
                 with suppress(OSError):  # then it counts as cut off, and is resumed
                     attempts.end(workspace, dataset, attempt, "failed")
-                if not isinstance(error, RetrainFailed):  # that one has told of itself
-                    told = notify.failure({dataset: failed})
-                    settings = Notify() if params is None else params.notify
-                    announcing.tell(workspace, settings, "failure", told, dataset)
-                raise failed from error
-            except BaseException:  # a signal
+                raise
+            except BaseException:
+                signalled = True
                 outcome = "cancelled" if _cancelled_by_a_person() else "stopped"
                 with suppress(OSError):  # as above
                     attempts.end(workspace, dataset, attempt, outcome)
@@ -66,9 +68,23 @@ def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Re
             return state
     except InUseError as in_use:
         return Completed(message=f"{in_use}; what comes meanwhile is taken up afterwards")
+    except Exception as error:
+        raise _told(workspace, params, dataset, error) from error
     finally:
-        if params is not None:
+        if params is not None and not signalled:  # there are seconds left then
             settling.push(workspace, params, log.warning)
+
+
+def _told(workspace: Workspace, params: Params | None, dataset: str, error: Exception) -> Exception:
+    """The error, a full disk in the place of what it led to; told to whoever is to hear of it."""
+    failed = space.explained(workspace.root, error) or error
+    if isinstance(failed, space.NoSpaceError):  # no page, log or note may take it
+        sys.stderr.write(f"{dataset}: {failed}\n")
+    if not isinstance(error, RetrainFailed):  # that one has told of itself
+        told = notify.failure({dataset: failed})
+        settings = Notify() if params is None else params.notify
+        announcing.tell(workspace, settings, "failure", told, dataset)
+    return failed
 
 
 def _attempt(
@@ -88,7 +104,11 @@ def _attempt(
 def _cancelled_by_a_person() -> bool:
     """Whether Prefect was asked to cancel this run; else the service ends, and this run with it."""
     try:
-        with get_client(sync_client=True) as client:
+        # Once, briefly: whoever has sent the signal waits for seconds only.
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(httpx_settings={"timeout": BRIEF}, sync_client=True) as client,
+        ):
             state = client.read_flow_run(UUID(flow_run.id)).state
         return state is not None and state.is_cancelling()
     except Exception:  # no answer: it will be resumed, and can be cancelled again
@@ -100,6 +120,16 @@ def _reasons(workspace: Workspace, params: Params, dataset: str, tell: settling.
     if versioning.recover(workspace):
         tell("cleared away what a killed run had left")
     settling.resume(workspace, tell)
+    hours = params.retrain.stage_hours
+    late = RunError(
+        f"whether there is anything to do was not known after {hours:g} h (retrain.stage_hours); "
+        "do its source and DVC's cache answer?"
+    )
+    with limited(3600 * hours, late):
+        return _cause(workspace, params, dataset, tell)
+
+
+def _cause(workspace: Workspace, params: Params, dataset: str, tell: settling.Tell) -> list[str]:
     reasons = held_due(workspace, params, [dataset])
     if reasons != [f"{dataset}: {SOURCE_CHANGED}"]:
         return reasons

@@ -6,21 +6,31 @@ Prefect keeps the schedules and the record.
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import anyio
 import httpx
-from prefect.client.orchestration import get_client
+import psutil
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runner import Runner
 
+from flows import attempts
 from flows.deployments import deploy, served
 from flows.watching import Tell, Watching
 from keyslice import versioning
 from keyslice.config import Workspace, load
 from keyslice.errors import RunError, without_credentials
+from keyslice.stages.running import alive
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SECONDS = 45.0
+"""That ending takes at most; `keyslice up` and systemd wait longer."""
+GRACE_SECONDS = 30.0
+"""For a run to end its stages, as Prefect has it."""
+ANSWER_SECONDS = 5.0
 POLL_SECONDS = 30.0
 """From one question for runs that are due to the next, at most; else retrain.watch_seconds."""
 
@@ -64,10 +74,7 @@ def serve(workspace: Workspace, tell: Tell) -> None:
 async def _serve(workspace: Workspace, tell: Tell) -> None:
     text = workspace.params.read_bytes()  # before it is read: what changes in between is seen
     params = load(workspace.params)
-    stopping = anyio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = _stopping()
     runner = SteadyRunner(
         "keyslice",
         query_seconds=POLL_SECONDS,  # of its own loops, for cancelled runs
@@ -84,12 +91,51 @@ async def _serve(workspace: Workspace, tell: Tell) -> None:
         versioning.recover(workspace)
         told = await anyio.to_thread.run_sync(served, params, datetime.now(UTC))
         watching = Watching(workspace, params, text, ids, runner, client, tell)
-        async with runner:
-            async with anyio.create_task_group() as tasks:
-                tell(f"serving {told}")
-                tasks.start_soon(runner.poll, tell, lambda: min(POLL_SECONDS, watching.seconds))
-                tasks.start_soon(watching.go_on)
-                await stopping.wait()
-                tell("stopping")
-                tasks.cancel_scope.cancel()  # before runs end: a watch would have them resumed
-            await runner.cancel_all()
+        # A server that is away would have the runner ask again for a quarter of an hour.
+        with versioning.children() as end_counts, anyio.CancelScope() as whole:
+            async with runner:
+                async with anyio.create_task_group() as tasks:
+                    tell(f"serving {told}")
+                    tasks.start_soon(runner.poll, tell, lambda: min(POLL_SECONDS, watching.seconds))
+                    tasks.start_soon(watching.go_on)
+                    await stopping.wait()
+                    tell("stopping")
+                    tasks.cancel_scope.cancel()  # before runs end: a watch would have them resumed
+                await anyio.to_thread.run_sync(end_counts)
+                whole.deadline = anyio.current_time() + STOP_SECONDS
+                if await _answers(client):
+                    await runner.cancel_all()
+                else:
+                    await _end_runs(workspace, ids)
+
+
+def _stopping() -> anyio.Event:
+    """Set by the first signal; the second one ends this process at once."""
+    stopping, loop = anyio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping.set()
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop)
+    return stopping
+
+
+async def _answers(client: PrefectClient) -> bool:
+    """Whether Prefect's server does, at once."""
+    with anyio.move_on_after(ANSWER_SECONDS), suppress(httpx.HTTPError, PrefectHTTPStatusError):
+        await client.hello()
+        return True
+    return False
+
+
+async def _end_runs(workspace: Workspace, datasets: Iterable[str]) -> None:
+    """End runs as the runner does, without Prefect's server; they note how they ended."""
+    noted = [attempts.last(workspace, name) for name in datasets]
+    found = [process for one in noted if one and (process := alive(one.process))]
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    await anyio.to_thread.run_sync(lambda: psutil.wait_procs(found, GRACE_SECONDS))

@@ -14,9 +14,9 @@ from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.utilities.timeout import timeout
 
 from flows import gpu
+from flows.limits import limited
 from flows.progress import Step, on_page, step
 from keyslice import space, versioning
 from keyslice.config import Params, Workspace, load
@@ -60,10 +60,6 @@ class Taken:
     """Numbers of files, in words, without a file's name."""
 
 
-class _LateError(TimeoutError):
-    """Of an ingestion."""
-
-
 def worth_retrying(task: Any, run: Any, state: Any) -> bool:
     """Only what may go away by itself: a mistake, or a stage's own failure, does not.
 
@@ -104,9 +100,13 @@ def ingest(root: str, dataset: str) -> Taken:
 
     workspace, params = opened(root)
     hours = params.retrain.stage_hours
+    late = versioning.TimeLimitError(
+        f"it had not ended after {hours:g} h, and was ended (retrain.stage_hours); does its source "
+        "answer?"
+    )
     with step(f"ingest {dataset}") as shown:
         try:
-            with timeout(3600 * hours, _LateError):
+            with limited(3600 * hours, late):
                 ingested = ingest_dataset(
                     workspace,
                     params,
@@ -115,11 +115,6 @@ def ingest(root: str, dataset: str) -> Taken:
                 )
         except (UserError, RunError):
             raise
-        except _LateError:
-            raise versioning.TimeLimitError(
-                f"it had not ended after {hours:g} h, and was ended (retrain.stage_hours); does "
-                "its source answer?"
-            ) from None
         except Exception as error:
             kind = getattr(error, "strerror", None) or type(error).__name__
             raise RunError(

@@ -21,7 +21,9 @@ from keyslice.stages.running import retraining_of, under_way
 
 PATIENCE = 300.0
 """Seconds that an order may take until a run begins, before it is given again, unless it waits in
-Prefect's queue."""
+Prefect's queue; twice as many after each that came to nothing."""
+MOST_DOUBLED = 4
+"""Times: an hour and twenty minutes."""
 LATE = timedelta(minutes=2)
 """After its time, a schedule that no run has begun for counts as missed."""
 
@@ -65,6 +67,7 @@ class Watch:
             self._pulse = Pulse(folder, folder / dataset.labels, quiet, clock)
         self._clock = clock
         self._given: tuple[float, attempts.Attempt | None] | None = None
+        self._in_vain = 0
         self._found: set[str] = set()
         self._counted = ""
         self._answered: set[str] = set()
@@ -75,7 +78,8 @@ class Watch:
     @property
     def lost(self) -> bool:
         """Whether an order has come to nothing: the next one is to go another way."""
-        return self._given is not None and self._clock() - self._given[0] >= PATIENCE
+        patience = PATIENCE * 2 ** min(self._in_vain, MOST_DOUBLED)
+        return self._given is not None and self._clock() - self._given[0] >= patience
 
     def look(self) -> Order | None:
         """What is to be done now, if anything; `given` says that it was seen to.
@@ -88,13 +92,14 @@ class Watch:
         last = attempts.last(self._workspace, self._name)
         if self._given is not None:
             if not _same(last, self._given[1]):  # a run has begun: what it has left is counted anew
-                self._given, self._counted = None, ""
+                self._given, self._counted, self._in_vain = None, "", 0
             elif not self.lost:
                 return None
         return self._cut_off(last) or self._missed(last, self._now()) or self._arrived()
 
     def given(self, order: Order) -> None:
         """Note that an order of `look` is on its way."""
+        self._in_vain += self.lost
         self._given = self._clock(), attempts.last(self._workspace, self._name)
         if order[0] == "arrival":
             # Once: an ingestion may have a reason to leave them where they are.
@@ -114,7 +119,8 @@ class Watch:
         schedule = self._settings.schedule
         if schedule is None:
             return None
-        since = self._noticed(max(self._since, last.begun) if last else self._since, now)
+        ran = max(last.begun, last.due or last.begun) if last else self._since
+        since = self._noticed(max(self._since, ran), now)
         if self._due is None or self._due[0] != since:
             self._due = since, next_after(schedule, since)
         due = self._due[1]

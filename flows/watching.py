@@ -3,44 +3,22 @@
 import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import anyio
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterExpectedStartTime,
-    FlowRunFilterParentFlowRunId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events import emit_event
 from prefect.runner import Runner
-from prefect.states import Crashed
-from prefect.types._datetime import now
 
 from flows import attempts, notify
 from flows.deployments import ARRIVED, deploy, resource_of, served
+from flows.open_runs import OpenRuns
 from flows.watch import Order, Watch
 from keyslice import versioning
 from keyslice.config import FolderDataset, Params, Workspace, load
 from keyslice.errors import RunError, UserError, without_credentials
-from keyslice.stages.running import alive
-
-OPEN = [
-    StateType.SCHEDULED,
-    StateType.PENDING,
-    StateType.RUNNING,
-    StateType.CANCELLING,
-    StateType.PAUSED,
-]
-DOUBTFUL = timedelta(minutes=5)
-"""After which a run that Prefect takes for running, and no process is known of, has crashed."""
 
 COUNT_SECONDS = 3600.0
 """That new exams are counted for, at most; what opens them is ended then."""
@@ -73,13 +51,13 @@ class Watching:
     ) -> None:
         self._workspace, self._runner, self._client, self._tell = workspace, runner, client, tell
         self._text, self._broken = text, False
+        self._open = OpenRuns(workspace, client)
         self._said: dict[str, str] = {}
         self._seen: dict[str, str] = {}
         self._take_up(params, ids)
 
     def _take_up(self, params: Params, ids: Mapping[str, UUID]) -> None:
-        self._params, self._ids = params, ids
-        self._watches = {
+        watches = {
             name: Watch(
                 self._workspace,
                 name,
@@ -91,6 +69,7 @@ class Watching:
         }
         for name in params.datasets:
             self._seen.setdefault(name, _words(self._workspace, name))
+        self._params, self._ids, self._watches = params, ids, watches  # all, or none on a full disk
 
     @property
     def seconds(self) -> float:
@@ -141,9 +120,9 @@ class Watching:
             then = "nothing is resumed or started on arrival, and what a schedule starts fails"
             self._tell(f"{error}; until it is mended, {then}")
             return
-        self._text, self._broken = text, False
         late = " (service: at the next start)" if params.service != self._params.service else ""
         self._take_up(params, ids)
+        self._text, self._broken = text, False
         told = await anyio.to_thread.run_sync(served, params, datetime.now(UTC))
         self._tell(f"params.yaml has changed{late}; serving {told}")
 
@@ -160,7 +139,7 @@ class Watching:
         if kind == "given up":
             self._tell(f"{name}: {why}")
             await anyio.to_thread.run_sync(self._give_up, name, why)
-        elif not await _under_way(self._workspace, self._client, name, self._ids[name]):
+        elif not await self._open.any(name, self._ids[name]):
             await _give(self._workspace, self._client, name, self._ids[name], order, watch.lost)
             watch.given(order)
             self._tell(f"{name}: {why}")
@@ -169,7 +148,8 @@ class Watching:
         last = attempts.last(self._workspace, name)
         assert last is not None
         notify.send(self._workspace, self._params.notify, notify.Happening("failure", why, name))
-        attempts.end(self._workspace, name, last, "given up")
+        if attempts.last(self._workspace, name) == last:  # else a run has begun meanwhile
+            attempts.end(self._workspace, name, last, "given up")
 
 
 def _words(workspace: Workspace, dataset: str) -> str:
@@ -208,34 +188,3 @@ async def _give(
         emit_event(ARRIVED, resource_of(workspace, name), payload={"why": why})
     else:
         await client.create_flow_run_from_deployment(deployment, parameters={"why": why})
-
-
-async def _under_way(
-    workspace: Workspace, client: PrefectClient, name: str, deployment: UUID
-) -> bool:
-    """Whether Prefect has a run of the deployment that has begun or is due.
-
-    One whose process is gone is given up: after a kill of everything, Prefect would wait for ever.
-    """
-    attempt, found = attempts.last(workspace, name), False
-    lives = attempt is not None and alive(attempt.process) is not None
-    for run in await _open(client, deployment_id=FlowRunFilterDeploymentId(any_=[deployment])):
-        assert run.state is not None
-        known = attempt is not None and attempt.run == str(run.id)
-        old = datetime.now(UTC) - run.state.timestamp > DOUBTFUL
-        if (known and not lives) or (old and not known and not run.state.is_scheduled()):
-            parent = FlowRunFilterParentFlowRunId(any_=[run.id])
-            for one in (run, *await _open(client, parent_flow_run_id=parent)):
-                gone = Crashed(message="its process is gone; what is left to do is resumed")
-                await client.set_flow_run_state(one.id, gone, force=True)
-        else:
-            found = True
-    return found
-
-
-async def _open(client: PrefectClient, **which: Any) -> list[FlowRun]:
-    """Runs that are due or have begun, and have not ended."""
-    due = FlowRunFilterExpectedStartTime(before_=now("UTC"))  # pyright: ignore[reportArgumentType]
-    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN))
-    criteria = FlowRunFilter(expected_start_time=due, state=state, **which)
-    return await client.read_flow_runs(flow_run_filter=criteria)

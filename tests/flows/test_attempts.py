@@ -1,8 +1,10 @@
 """The note of the last attempt at a dataset."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -30,14 +32,25 @@ def _begun_and_killed(workspace: Workspace) -> None:
 
 def test_what_was_noted_is_read_back(workspace: Workspace) -> None:
     assert attempts.last(workspace, "scans") is None
-    begun = attempts.begin(workspace, "scans", "arrival: 3 new exams", "run")
+    due = datetime(2030, 5, 1, 2, tzinfo=UTC)
+    begun = attempts.begin(workspace, "scans", "arrival: 3 new exams", "run", due)
     assert attempts.last(workspace, "scans") == begun
+    assert begun.due == due
     assert not begun.was_cut_off
     attempts.end(workspace, "scans", begun, "retrained")
     ended = attempts.last(workspace, "scans")
     assert ended is not None
     assert ended.ended is not None
     assert replace(ended, ended=None, outcome="") == begun
+
+
+def test_a_note_of_an_earlier_release_is_read(workspace: Workspace) -> None:
+    begun = attempts.begin(workspace, "scans", "schedule", "run")
+    note = workspace.state / "service" / "scans.json"
+    written = json.loads(note.read_text())
+    assert written.pop("due") is None
+    note.write_text(json.dumps(written))
+    assert attempts.last(workspace, "scans") == begun
 
 
 def test_a_killed_one_was_cut_off_and_those_in_a_row_are_counted(workspace: Workspace) -> None:

@@ -1,5 +1,6 @@
 """The flow as a whole, once, on stages that take no time; see conftest and tests/tiny_workspace."""
 
+import errno
 import json
 import logging
 import os
@@ -324,6 +325,22 @@ def test_a_mistake_fails_the_attempt_and_is_told(
     assert attempt.outcome == "failed"
 
 
+@pytest.mark.usefixtures("prefect")
+def test_a_disk_too_full_to_note_an_attempt_is_told(
+    settled: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(attempts.files, "write_text", full)
+    told: list[notify.Happening] = []
+    monkeypatch.setattr(notify, "send", lambda _, __, happening: told.append(happening))
+    state, attempt = _kept_current(settled)
+    assert attempt is None
+    assert [(one.occasion, one.dataset) for one in told] == [("failure", "tiny")]
+    assert state.type.value == "FAILED"
+
+
 def test_a_run_that_a_signal_ends_is_resumed_unless_a_person_cancelled_it(
     settled: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +349,8 @@ def test_a_run_that_a_signal_ends_is_resumed_unless_a_person_cancelled_it(
 
     monkeypatch.setattr(current, "held_due", ended)
     monkeypatch.setattr(current, "get_run_logger", lambda: logging.getLogger("test"))
+    pushed: list[str] = []
+    monkeypatch.setattr(current.settling, "push", lambda *_: pushed.append("to a remote"))
     for by_a_person, outcome in ((False, "stopped"), (True, "cancelled")):
         monkeypatch.setattr(current, "_cancelled_by_a_person", lambda told=by_a_person: told)
         with pytest.raises(TerminationSignal):
@@ -340,6 +359,7 @@ def test_a_run_that_a_signal_ends_is_resumed_unless_a_person_cancelled_it(
         assert attempt is not None
         assert attempt.outcome == outcome
         assert attempt.open != by_a_person
+    assert pushed == []  # whoever has sent the signal waits for seconds only
 
 
 def test_fewer_new_exams_than_the_minimum_are_no_cause(

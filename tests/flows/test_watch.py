@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,39 @@ def test_exams_that_an_ingestion_leaves_are_asked_for_once(world: World) -> None
     assert world.settle(watch, 60) == []
     world.arrives("another")
     assert world.settle(watch) == ["arrival"]
+
+
+@pytest.mark.parametrize("outcome", ["nothing new", "failed", "cancelled"])
+def test_a_night_that_began_half_a_second_early_is_not_made_up(world: World, outcome: str) -> None:
+    """As Prefect lets them."""
+    watch = world.watch(schedule=NIGHTLY)
+    night = NOON.replace(hour=2) + timedelta(days=1)
+    world.pass_(hours=14)
+    world.attempted(minutes=-0.5 / 60, due=night, outcome=outcome)
+    world.pass_(minutes=-0.5 / 60)
+    assert watch.look() is None
+    assert world.settle(watch, 60) == []
+    world.pass_(days=1)
+    assert [order[0] for order in [watch.look()] if order] == ["made up"]
+
+
+def test_orders_that_come_to_nothing_are_given_less_and_less_often(world: World) -> None:
+    """As while a full disk takes no note of an attempt."""
+    watch = world.watch()
+    world.arrives("a")
+    given = []
+    for minute in range(24 * 60):
+        if order := watch.look():
+            watch.given(order)
+            given.append(minute)
+        world.pass_(minutes=1)
+    waits = [later - one for one, later in pairwise(given)]
+    assert waits[:4] == [5, 10, 20, 40]
+    assert set(waits[4:]) == {80}
+    world.attempted(outcome="failed")
+    world.arrives("b")
+    assert world.settle(watch) == ["arrival"]
+    assert not watch.lost
 
 
 def test_an_order_that_got_lost_is_given_again(world: World) -> None:

@@ -1,6 +1,7 @@
 """What the serving process does about params.yaml, and about runs that are cut off each time."""
 
 import asyncio
+import errno
 import json
 import re
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from flows import attempts, watching, webhook
+from flows import attempts, watch, watching, webhook
 from flows.attempts import Attempt
 from flows.watching import Watching
 from keyslice.config import Params, Workspace, load
@@ -109,6 +110,41 @@ def test_settings_that_no_server_takes_are_offered_again(
     assert served.look() == []
     served.answers = True
     assert served.look() == ["params.yaml has changed; serving tiny"]
+
+
+def test_settings_that_a_full_disk_keeps_from_being_taken_up_are_taken_up_later(
+    workspace: Workspace, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = served.watching._watches
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(watch.files, "write_text", full)
+        retrain(workspace, "{schedule: {every_minutes: 5}}")
+        assert served.look() == ["params.yaml: [Errno 28] No space left on device"]
+        assert served.watching._watches is before
+        assert served.watching._params.retrain_settings("tiny").schedule is None
+    [line] = served.look()
+    assert line.startswith("params.yaml has changed")
+    assert served.watching._watches is not before
+
+
+def test_who_is_told_of_a_run_given_up_does_not_overwrite_one_that_has_begun(
+    workspace: Workspace, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {"pid": 1, "started": "another boot"}
+    attempts._write(workspace, "tiny", Attempt("schedule", datetime.now(UTC), gone, cut_off=2))
+
+    def slow(*_: object) -> None:
+        attempts.begin(workspace, "tiny", "schedule", "the next")
+
+    monkeypatch.setattr(watching.notify, "send", slow)
+    served.watching._give_up("tiny", "given up")
+    last = attempts.last(workspace, "tiny")
+    assert last is not None
+    assert (last.run, last.outcome) == ("the next", "")
 
 
 def test_a_run_that_is_cut_off_again_and_again_is_given_up_and_told_of_once(

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import threading
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -45,6 +47,14 @@ def serve(workspace: Workspace) -> None:
         from flows.serve import serve as until_ended
 
         until_ended(workspace, _tell)
+    _leave()
+
+
+def _leave() -> None:
+    """End, also where a share that does not answer holds a thread."""
+    if any(one.is_alive() and not one.daemon for one in threading.enumerate()[1:]):
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def up(workspace: Workspace, params: Params) -> None:

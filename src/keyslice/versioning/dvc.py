@@ -28,6 +28,8 @@ _ERROR = "error: "
 """How the command line begins the line that says what a user got wrong."""
 _BUSY = re.compile(r"'(?P<path>.+)' is busy, it is being blocked by:")
 """How DVC begins to say that another DVC works on a path."""
+LONGEST = 24 * 3600.0
+"""Seconds for a question to DVC, or for what it adds: hours at most, where much is hashed anew."""
 BUSY_SECONDS = 600.0
 """That a dataset's version waits for a DVC that hashes the dataset's exams."""
 
@@ -223,10 +225,13 @@ def _writer(workspace: Workspace, path: Path) -> str:
 
 
 def _dvc(workspace: Workspace, *arguments: str) -> tuple[str, ...]:
-    finished = processes.run((*processes.DVC, *arguments), cwd=workspace.root)
+    command = next(word for word in arguments if not word.startswith("-"))
+    try:
+        finished = processes.run((*processes.DVC, *arguments), cwd=workspace.root, limit=LONGEST)
+    except processes.TimeLimitError as late:
+        raise processes.TimeLimitError(f"dvc {command} {late}; does its cache answer?") from None
     if finished.code != 0:
         last = _last_words(finished)
-        command = next(word for word in arguments if not word.startswith("-"))
         detail = f"dvc {command}: {last}"
         busy = _BUSY.search(last)
         raise Busy(Path(busy["path"]), detail) if busy else DVCError(detail)
