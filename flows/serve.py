@@ -26,11 +26,12 @@ from keyslice.errors import RunError, without_credentials
 from keyslice.stages.running import alive
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-STOP_SECONDS = 45.0
-"""That ending takes at most; `keyslice up` and systemd wait longer."""
-GRACE_SECONDS = 30.0
-"""For a run to end its stages, as Prefect has it."""
 ANSWER_SECONDS = 5.0
+"""For Prefect's server, while this process is being ended; and for the runner to let go of it."""
+GRACE_SECONDS = 30.0
+"""For the runner to end its runs. All of this takes less than `keyslice up` and systemd wait."""
+ALONE_SECONDS = 15.0
+"""For a run to end its stages, without Prefect's server."""
 POLL_SECONDS = 30.0
 """From one question for runs that are due to the next, at most; else retrain.watch_seconds."""
 
@@ -102,11 +103,11 @@ async def _serve(workspace: Workspace, tell: Tell) -> None:
                     tell("stopping")
                     tasks.cancel_scope.cancel()  # before runs end: a watch would have them resumed
                 await anyio.to_thread.run_sync(end_counts)
-                whole.deadline = anyio.current_time() + STOP_SECONDS
                 if await _answers(client):
-                    await runner.cancel_all()
-                else:
-                    await _end_runs(workspace, ids)
+                    with anyio.move_on_after(GRACE_SECONDS):
+                        await runner.cancel_all()
+                await anyio.to_thread.run_sync(_end_runs, workspace, [*ids])
+                whole.deadline = anyio.current_time() + ANSWER_SECONDS
 
 
 def _stopping() -> anyio.Event:
@@ -131,11 +132,23 @@ async def _answers(client: PrefectClient) -> bool:
     return False
 
 
-async def _end_runs(workspace: Workspace, datasets: Iterable[str]) -> None:
-    """End runs as the runner does, without Prefect's server; they note how they ended."""
-    noted = [attempts.last(workspace, name) for name in datasets]
-    found = [process for one in noted if one and (process := alive(one.process))]
-    for process in found:
+def _end_runs(workspace: Workspace, datasets: Iterable[str]) -> None:
+    """End what the runner has not: a run tells Prefect's server first, and waits for that.
+
+    Its stages have ended by then; that it was stopped is noted for it.
+    """
+    left = {}
+    for name in datasets:
+        last = attempts.last(workspace, name)
+        if last is not None and (process := alive(last.process)) is not None:
+            left[name] = last, process
+    for _, process in left.values():
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    await anyio.to_thread.run_sync(lambda: psutil.wait_procs(found, GRACE_SECONDS))
+    psutil.wait_procs([process for _, process in left.values()], ALONE_SECONDS)
+    for name, (last, process) in left.items():
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+        if attempts.last(workspace, name) == last:
+            with suppress(OSError):  # on a full disk it counts as cut off
+                attempts.end(workspace, name, last, "stopped")
