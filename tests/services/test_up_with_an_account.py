@@ -39,12 +39,15 @@ def test_both_servers_answer_those_who_know_the_password(
         assert answer(httpx.post, prefect, json={}) == [401, 401, 200]
         assert answer(httpx.get, models) == [401, 401, 200]
         assert answer(httpx.get, assistant)[-1] == 404
+        # A browser that knows it sends it along, whichever site's page asks.
+        elsewhere = {"Origin": "https://elsewhere.example"}
+        create, planted = models.replace("search", "create"), {"name": "planted"}
+        assert answer(httpx.post, create, json=planted, headers=elsewhere)[-1] == 403
         commands = [word for one in processes(workspace.root) for word in one.cmdline()]
         assert not any(PASSWORD in word for word in commands)
-        up.terminate()
-        assert up.wait(60) == 0
     finally:
         up.kill()
+        up.wait()
         for left in processes(workspace.root):
             left.kill()
     told = [log, *(workspace.state / "logs").iterdir()]
