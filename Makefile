@@ -44,7 +44,7 @@ fuzz: $(READY) ## 2,000 damaged files of all formats through an ingestion; KEYSL
 
 chaos: $(READY) ## kills, tampering, planted names and the gate's simulation, at length
 	PATH="$(CURDIR)/$(BIN):$$PATH" KEYSLICE_CHAOS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -rP --show-capture=stdout tests/test_killed.py tests/test_privacy.py tests/test_warm_start.py tests/training/test_fit.py \
-	  tests/servers tests/provenance tests/exams/test_barring.py tests/test_end_to_end.py tests/registry/test_approval.py tests/registry/test_verification.py tests/evaluation/test_gate_simulation.py tests/flows/test_dask.py tests/services
+	  tests/servers tests/provenance tests/exams/test_barring.py tests/test_end_to_end.py tests/registry/test_approval.py tests/registry/test_verification.py tests/evaluation/test_gate_simulation.py tests/flows/test_dask.py tests/flows/test_environment.py tests/services
 
 scale: $(READY) ## 100,000 small exams, then 1,000 more; writes docs/scale.md
 	$(BIN)/python -c 'from benchmarks import scale; scale.main(100_000)'

@@ -4,11 +4,29 @@ They count only if they are set before Prefect is imported.
 """
 
 import os
+import secrets
 
 from keyslice.config import Workspace
 
 API, DATABASE = "PREFECT_API_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 """Where Prefect's server is, and where the one that is started here keeps what it knows."""
+ASKED, SHOWN = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"
+"""The account, `user:password`, that a Prefect server asks for, and that those who call it show."""
+
+
+def prepare(workspace: Workspace, *, verbose: bool = False) -> None:
+    """Set them for this process and what it starts; what a person has set stays.
+
+    A server that is started for the run has an account of its own, which nobody else knows: it has
+    the database that `keyslice up` guards with one.
+    """
+    for name, value in environment(workspace, verbose=verbose).items():
+        os.environ.setdefault(name, value)
+    if not os.environ.get(API):
+        given = os.environ.get(ASKED) or os.environ.get(SHOWN)
+        account = given or f"keyslice:{secrets.token_urlsafe(32)}"
+        for name in (ASKED, SHOWN):
+            os.environ[name] = os.environ.get(name) or account
 
 
 def environment(workspace: Workspace, *, verbose: bool = False) -> dict[str, str]:

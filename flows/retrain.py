@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from flows import engine
-from flows.environment import environment
+from flows.environment import prepare
 from flows.progress import Display
 from keyslice import space
 from keyslice.config import Workspace, load
@@ -41,8 +41,7 @@ def run(
         flows.chain.RetrainFailed: something else failed.
         RunError: Prefect failed, before or beside the retraining.
     """
-    for name, value in environment(workspace, verbose=verbose).items():
-        os.environ.setdefault(name, value)
+    prepare(workspace, verbose=verbose)
     with (
         only_retraining(workspace, datasets, "keyslice retrain"),
         Display(console or Console(stderr=True)),

@@ -645,3 +645,22 @@ def test_a_log_keeps_earlier_runs_and_does_not_grow_for_ever(
     lines = log.read_text().splitlines()
     assert lines == [f"run {number:02d} ü" for number in range(40 - len(lines), 40)]
     assert 5 < len(lines) < 15
+
+
+def test_a_log_does_not_grow_for_ever_while_its_child_runs_and_another_writes_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LOG_BYTES", 100)
+    log, sizes = tmp_path / "a.log", list[int]()
+
+    def look(line: str) -> None:
+        sizes.append(log.stat().st_size)
+        if line == "line 98":
+            versioning.run(["echo", "another"], cwd=tmp_path, log=log)
+
+    code = "for number in range(100): print(f'line {number:02d}', flush=True)"
+    versioning.run([sys.executable, "-c", code], cwd=tmp_path, log=log, on_line=look)
+    lines = log.read_text().splitlines()
+    assert lines[-2:] == ["another", "line 99"]
+    assert lines[:-2] == [f"line {number:02d}" for number in range(101 - len(lines), 99)]
+    assert 100 < max(sizes) <= 200

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from keyslice.services.programs import GUNICORN
 from tests.servers.process import Server, answers, free_port
 
 USER, PASSWORD = "admin", "planted-secret-password"
@@ -34,7 +35,7 @@ class MLflow(Server):
             "MLFLOW_BACKEND_STORE_URI": store or f"sqlite:///{home}/mlflow.db",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), *GUNICORN]
         command += ["--artifacts-destination", str(home / "artifacts")]
         if users:
             (home / "auth.ini").write_text(AUTHENTICATION.format(database=users, user=USER))

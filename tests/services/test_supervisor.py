@@ -158,16 +158,38 @@ def test_the_serving_process_starts_once_the_servers_answer(
         assert told == ["Prefect answers at http://here", "serving"]
 
 
+@pytest.mark.parametrize("script", ["exit 3", None])
 def test_a_server_that_does_not_come_up_ends_all(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, script: str | None
 ) -> None:
     monkeypatch.setattr(supervisor, "STARTUP_SECONDS", 0.5)
     monkeypatch.setattr(supervisor, "healthy", lambda _: False)
-    keeper = Supervisor(workspace, [_shell("MLflow", "sleep 1000")], print, print)
-    with pytest.raises(RunError, match="MLflow did not answer within"):
+    another = _shell("Prefect", "sleep 1000")
+    server = _shell("MLflow", script) if script else Program("MLflow", None, page="http://there")
+    keeper = Supervisor(workspace, [server, another], print, print)
+    how = r"; see state/logs/mlflow\.log$" if script else " at http://there$"
+    with pytest.raises(RunError, match=rf"^MLflow did not answer within 0\.5 s{how}"):
         keeper.run()
     left = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(workspace.root)]
     assert left == []
+
+
+def test_a_server_that_runs_is_waited_for_as_it_may_be_at_its_database(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "REMINDER_SECONDS", 0.5)
+    migrated = workspace.root / "migrated"
+    monkeypatch.setattr(supervisor, "healthy", lambda _: migrated.exists())
+    server = _shell("MLflow", "date >> starts; sleep 1000", page="http://here")
+    waits = "MLflow does not answer yet; its database may be migrated; see state/logs/mlflow.log"
+    with _run(workspace, server) as told:
+        _wait((workspace.root / "starts").exists)
+        monkeypatch.setattr(supervisor, "STARTUP_SECONDS", 0.0)
+        before = told.count(waits)
+        _wait(lambda: told.count(waits) > before + 1)
+        migrated.touch()
+        _wait(lambda: "MLflow answers at http://here" in told)
+    assert len(_lines(workspace.root / "starts")) == 1
 
 
 def test_a_port_that_is_taken_is_found_before_anything_starts() -> None:

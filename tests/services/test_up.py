@@ -98,11 +98,16 @@ def test_it_serves_schedules_and_arrivals_through_a_kill_and_ends_cleanly(
     assistant = httpx.get(f"{mlflow}/ajax-api/3.0/mlflow/assistant/config", timeout=60)
     assert assistant.status_code == 404  # it would run commands for whoever asks
 
+    api = f"http://127.0.0.1:{load(workspace.params).service.prefect_port}/api"
+    for sent in ({"Origin": "https://elsewhere.example"}, {"Host": "elsewhere.example"}):
+        planted = httpx.post(f"{api}/flows/", content=b'{"name": "planted"}', headers=sent)
+        assert planted.status_code == 403
+        assert "Access-Control-Allow-Origin" not in planted.headers
+
     second = keyslice(workspace.root, "up")
     assert (second.returncode, second.stderr.count("\n")) == (2, 1)
     assert "is running already" in second.stderr
 
-    api = f"http://127.0.0.1:{load(workspace.params).service.prefect_port}/api"
     another = keyslice(workspace.root, "serve", PREFECT_API_URL=api)
     assert (another.returncode, another.stderr.count("\n")) == (2, 1)
     assert "keyslice serve: is running already" in another.stderr

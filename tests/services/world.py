@@ -126,7 +126,7 @@ class World:
                 wanted = {
                     "flow": process == flow,
                     "stage": "stage" in words or "dvc" in words,
-                    "server": "prefect" in words and "start" in words,
+                    "server": "flows.server" in words,
                     "serving": words[-1:] == ["serve"],
                     "all": True,
                 }

@@ -12,10 +12,16 @@ from zoneinfo import available_timezones
 from cronsim import CronSim, CronSimError
 from pydantic import Field, field_validator, model_validator
 
-from keyslice.config.base import Positive, Rate, Settings
+from keyslice.config.base import Positive, Settings
 
 _ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Minutes = Annotated[float, Field(strict=True, ge=0.1, le=366 * 24 * 60)]
+"""From one run to the next: six seconds to a year."""
+Seconds = Annotated[float, Field(strict=True, ge=0.1, le=24 * 60 * 60)]
+"""From one look to the next: a day at most."""
+Hours = Annotated[float, Field(strict=True, gt=0, le=366 * 24)]
+"""A time limit: a year at most."""
 
 
 class Schedule(Settings):
@@ -23,7 +29,7 @@ class Schedule(Settings):
 
     cron: str | None = None
     """Minute, hour, day of month, month, day of week: `0 2 * * *` is each night at two."""
-    every_minutes: Rate | None = None
+    every_minutes: Minutes | None = None
     timezone: str = "UTC"
     """Of `cron`, as in `Europe/Berlin`; it follows summer time."""
 
@@ -74,10 +80,10 @@ class RetrainOfOne(Settings):
 class Retrain(RetrainOfOne):
     """The same for all datasets, with overrides by the dataset's name."""
 
-    watch_seconds: Rate = 60.0
+    watch_seconds: Seconds = 60.0
     """From one look at the inboxes to the next; runs that are due are asked for at least as often,
     and each half minute."""
-    stage_hours: Rate = 48.0
+    stage_hours: Hours = 48.0
     """An ingestion, a stage or an attempt at a push that has not ended by then is ended, and has
     failed."""
     datasets: dict[str, dict[str, Any]] = {}

@@ -1,11 +1,9 @@
 """`keyslice notify`: a test message to each receiver, and whether it arrived."""
 
-import os
-
 from rich.text import Text
 
 from flows import notify
-from flows.environment import environment
+from flows.environment import prepare
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, print_json, say
 from keyslice.errors import UserError
@@ -28,8 +26,7 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> bool:
         )
     if params.notify.blocks:
         workspace.state.mkdir(exist_ok=True)  # Prefect makes its folder, not the one above
-        for name, value in environment(workspace).items():
-            os.environ.setdefault(name, value)
+        prepare(workspace)
     happening = notify.Happening("test", "This is a test, and nothing has happened.")
     with err.status("sending"):
         done = notify.deliver(workspace, params.notify, happening)

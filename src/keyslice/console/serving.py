@@ -11,7 +11,7 @@ from datetime import datetime
 import psutil
 from rich.text import Text
 
-from flows.environment import API, environment
+from flows.environment import API, prepare
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import err, out, say
@@ -36,8 +36,7 @@ def serve(workspace: Workspace) -> None:
             rule="deployments are served to a Prefect server that runs",
             remedy="keyslice up starts one, and this with it; or name yours",
         )
-    for name, value in environment(workspace).items():
-        os.environ.setdefault(name, value)
+    prepare(workspace)
     workspace.state.mkdir(exist_ok=True)  # Prefect makes its own folder in it, not this one
     os.chdir(workspace.root)  # where the runs' processes begin
     rule = "one process retrains a workspace on schedule and on arrival"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flows.environment import API, environment
+from flows.environment import API, ASKED, SHOWN, environment
 from keyslice import files
 from keyslice.config import Params, Workspace
 from keyslice.errors import without_credentials
@@ -16,6 +16,9 @@ from keyslice.registry.users import set_password
 from keyslice.services.account import Account, account
 
 PREFECT, MLFLOW, SERVING = "Prefect", "MLflow", "serving"
+GUNICORN = ("--workers", "1", "--gunicorn-opts", "--threads 8 --no-control-socket")
+"""How MLflow is served. By uvicorn, its default, it would come with an assistant, by which whoever
+reaches it has commands run as the service."""
 _ANY = {"0.0.0.0": "127.0.0.1"}  # noqa: S104 - asked about, not opened
 
 
@@ -51,7 +54,7 @@ def programs(workspace: Workspace, params: Params) -> tuple[Program, ...]:
     prefect = named.get(PREFECT) or _prefect(workspace, params, who)
     variables = environment(workspace) | {API: os.environ.get(API) or f"{prefect.page}/api"}
     if who is not None and prefect.command is not None:
-        variables["PREFECT_API_AUTH_STRING"] = who.line
+        variables[SHOWN] = who.line
     mlflow = named.get(MLFLOW) or _mlflow(workspace, params, who)
     variables[pages.VARIABLE] = mlflow.page
     serving = Program(SERVING, (sys.executable, "-P", "-m", "keyslice.cli", "serve"), variables)
@@ -78,10 +81,11 @@ def _prefect(workspace: Workspace, params: Params, who: Account | None) -> Progr
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         # Relative: a browser on another machine asks the host by which it came.
         "PREFECT_SERVER_UI_API_URL": "/api",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": page,  # no page but its own
     }
     if who is not None:
-        variables["PREFECT_SERVER_API_AUTH_STRING"] = who.line
-    server = ("prefect", "server", "start", "--host", host, "--port", str(port))
+        variables[ASKED] = who.line
+    server = ("flows.server", "--host", host, "--port", str(port))
     command = (sys.executable, "-P", "-m", *server)
     return Program(PREFECT, command, variables, page, f"{page}/api/health", port)
 
@@ -90,8 +94,7 @@ def _mlflow(workspace: Workspace, params: Params, who: Account | None) -> Progra
     host, port = params.service.host, params.service.mlflow_port
     page = f"http://{_ANY.get(host, host)}:{port}"
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", host, "--port", str(port)]
-    # By uvicorn it would come with an assistant, by which whoever reaches it has commands run here.
-    command += ["--workers", "1", "--gunicorn-opts", "--threads 8 --no-control-socket"]
+    command += GUNICORN
     # Files are read where they lie: commands on this machine write them there without the server.
     artifacts = (workspace.state / "artifacts").as_uri()
     command += ["--no-serve-artifacts", "--default-artifact-root", artifacts]

@@ -18,7 +18,9 @@ from keyslice.services.health import WELL, health
 from keyslice.services.programs import SERVING, Program
 
 STARTUP_SECONDS = 180.0
-"""That a server has until it answers: the first time it makes its database."""
+"""That a server has until it answers. One that runs has longer: it may be at its database."""
+REMINDER_SECONDS = 60.0
+"""From one word about a server that does not answer yet to the next."""
 STOP_SECONDS = 60.0
 """That the serving process has to end its runs, before it is ended by force."""
 LONGEST_PAUSE = 60.0
@@ -85,7 +87,8 @@ class Supervisor:
         """Until `stop`; then all of them have ended.
 
         Raises:
-            RunError: a server does not answer within STARTUP_SECONDS.
+            RunError: a server does not answer within STARTUP_SECONDS, and has ended, or is somebody
+                else's.
         """
         with versioning.children():
             try:
@@ -146,17 +149,23 @@ class Supervisor:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _await(self, one: _Running) -> None:
-        deadline = time.monotonic() + STARTUP_SECONDS
+        begun = reminded = time.monotonic()
+        name, log = one.program.name, f"see state/logs/{one.program.name.lower()}.log"
         while not healthy(one.program):
             if self._stopping.wait(0.5):
                 return
-            if time.monotonic() > deadline:
-                log = f"; see state/logs/{one.program.name.lower()}.log"
+            now = time.monotonic()
+            # One that runs may be migrating its database: to end it would leave that in between.
+            if now - begun > STARTUP_SECONDS and one.pid is None:
                 raise RunError(
-                    f"{one.program.name} did not answer within {STARTUP_SECONDS:g} s"
-                    f"{log if one.program.command else f' at {one.program.page}'}"
+                    f"{name} did not answer within {STARTUP_SECONDS:g} s"
+                    f"{f'; {log}' if one.program.command else f' at {one.program.page}'}"
                 )
-        self._tell(f"{one.program.name} answers at {one.program.page}")
+            if now - reminded > REMINDER_SECONDS:
+                reminded = now
+                also = f"; its database may be migrated; {log}" if one.program.command else ""
+                self._tell(f"{name} does not answer yet{also}")
+        self._tell(f"{name} answers at {one.program.page}")
 
     def _end_serving(self) -> None:
         """It ends its runs, which tell the servers; so these go on, and so does its group."""

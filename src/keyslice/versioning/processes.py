@@ -33,7 +33,7 @@ LAST_WORDS = 0.5
 TAIL = 200
 """Last lines of output that are kept in memory."""
 LOG_BYTES = 1_000_000
-"""Of a log's earlier runs that are kept when the next one begins."""
+"""Of a log that are kept when the next run begins, and when it has grown to twice as much."""
 
 # git and DVC set these for their own children; inherited, they would point at another repository.
 _FOREIGN = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX", "DVC_ROOT", "DVC_STAGE")
@@ -99,7 +99,7 @@ def run(
 ) -> Finished:
     """Run `command` to its end, its output line by line to the file `log` and to `on_line`.
 
-    The log is added to, and cut to its last LOG_BYTES first. `variables` are added to its
+    The log is added to, and cut to its last LOG_BYTES now and then. `variables` are added to its
     environment. `on_start` is called with its number. After `limit` seconds it is ended. When it
     ends, however, what it has left running in its group is ended, too: it would hold the output.
     Whatever leaves this function early, KeyboardInterrupt included, ends the child's whole group.
@@ -113,7 +113,8 @@ def run(
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         _cut(log)
-    with Path(log or os.devnull).open("ab", buffering=0) as sink:
+    place = log or Path(os.devnull)
+    with place.open("ab", buffering=0) as sink:
         with family.lock:
             if family.closed:
                 raise ChildrenEndedError(f"{command[0]} was not started")
@@ -133,7 +134,7 @@ def run(
             if limit is not None:
                 timer.start()
             for raw in output:
-                _note_down(raw, sink)
+                _note_down(raw, sink, place)
                 line = raw.rstrip("\n")
                 tail.append(line)
                 if on_line is not None:
@@ -223,20 +224,26 @@ def _orphans(root: Path) -> Iterator[tuple[Path, int | None]]:
         yield note, group if known else None
 
 
-def _note_down(line: str, log: IO[bytes]) -> None:
+def _note_down(line: str, log: IO[bytes], place: Path) -> None:
     """Add to a log; a full disk costs lines of it, and not the child that wrote them."""
     with suppress(OSError):
         log.write(line.encode())
+        if log.tell() > 2 * LOG_BYTES:  # a server runs for months
+            _cut(place)
 
 
 def _cut(log: Path) -> None:
-    """Leave the last lines of a log, LOG_BYTES together at most."""
+    """Leave the last lines of a log, LOG_BYTES together at most.
+
+    In place, since it is open wherever it is written to. A kill leaves lines twice, at worst.
+    """
     if log.is_file() and log.stat().st_size > LOG_BYTES:
-        with log.open("rb") as file:
+        with suppress(OSError), log.open("r+b") as file:
             file.seek(-LOG_BYTES, os.SEEK_END)
             _, _, kept = file.read().partition(b"\n")
-        with suppress(OSError):  # on a full disk it stays as long as it is
-            files.write_text(log, kept.decode("utf-8", errors="replace"))
+            file.seek(0)
+            file.write(kept)
+            file.truncate()
 
 
 def _write_note(note: Path, process: "subprocess.Popen[str]") -> None:
