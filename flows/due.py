@@ -24,18 +24,22 @@ def due(workspace: Workspace, params: Params, datasets: Iterable[str]) -> list[s
 
 def held_due(workspace: Workspace, params: Params, datasets: Iterable[str]) -> list[str]:
     """`due`, for one who holds the datasets (`only_retraining`)."""
-    reasons = {name: _source(workspace, params, name) for name in datasets}
-    ingested = [name for name, reason in reasons.items() if reason != _NEVER]
+    datasets = list(datasets)
+    sources = {name: source(workspace, params, name) for name in datasets}
+    ingested = [name for name in datasets if sources[name] != _NEVER]
     stale = versioning.stale(workspace, ingested) if ingested else []
-    for name in ingested:
-        if reasons[name]:
-            continue
-        left = [stage for stage in stale if versioning.dataset_of(stage) == name]
-        if left:
-            reasons[name] = f"out of date: {in_words(left, name, list(params.variants))}"
-        else:
-            reasons[name] = _unfinished(workspace, params, name)
+    reasons = {n: sources[n] or beyond_source(workspace, params, n, stale) for n in datasets}
     return [f"{name}: {reason}" for name, reason in reasons.items() if reason]
+
+
+def beyond_source(workspace: Workspace, params: Params, name: str, stale: Iterable[str]) -> str:
+    """Why a retraining of an ingested dataset would do work though its source is as it was.
+
+    Empty: it would not. `stale`: stages that are not up to date, whichever dataset's.
+    """
+    if left := [stage for stage in stale if versioning.dataset_of(stage) == name]:
+        return f"out of date: {in_words(left, name, list(params.variants))}"
+    return _unfinished(workspace, params, name)
 
 
 def _unfinished(workspace: Workspace, params: Params, name: str) -> str:
@@ -82,15 +86,16 @@ def _some(found: list[str], variants: Sequence[str]) -> str:
 
 _NEVER = "not ingested yet"
 SOURCE_CHANGED = "its source or settings of it have changed"
+SOURCE_UNSEEN = "its source cannot be seen; is a drive not mounted?"
 _SOURCE = {
     "unchanged": "",
     "changed": SOURCE_CHANGED,
-    "unseen": "its source cannot be seen; is a drive not mounted?",
+    "unseen": SOURCE_UNSEEN,
 }
 
 
-def _source(workspace: Workspace, params: Params, name: str) -> str:
-    """What speaks for an ingestion; empty: nothing."""
+def source(workspace: Workspace, params: Params, name: str) -> str:
+    """What speaks for an ingestion, or against it; empty: nothing."""
     dataset = params.dataset(name)
     if versioning.version(workspace, name) is None:
         return _NEVER

@@ -10,12 +10,12 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distributed import Worker, get_worker
+from distributed import Client, Worker, get_worker
 from prefect import get_client, task
 from prefect.states import Crashed
 
@@ -33,6 +33,8 @@ from keyslice.versioning.elsewhere import Parcel, Result
 FOLDER = "KEYSLICE_WORKER_FOLDER"
 """Where a worker keeps checkouts, data and checkpoints; default: in Dask's own scratch folder."""
 POLL_SECONDS = 0.5
+DESERTED_SECONDS = 900.0
+"""Without any worker, until what is left is given up: Dask would wait for one for ever."""
 TAIL = 20
 """Last lines of a stage that failed, for its page in Prefect."""
 
@@ -66,6 +68,7 @@ def variants(
             futures.append(carry_out.submit(parcel, stage, list(futures), own))
         pending[name] = futures
     failures: dict[str, BaseException] = {}
+    deserted = _Deserted()
     with step(f"{dataset} on Dask") as shown:
         while pending:
             left = sum(not _over(one) for futures in pending.values() for one in futures)
@@ -79,6 +82,11 @@ def variants(
                         failures[name] = failed
                 except Exception as error:  # of one variant: the others go on
                     failures[name] = error
+            if deserted.by_now(futures for one in pending.values() for futures in one):
+                why = f"there has been no worker for {DESERTED_SECONDS / 60:g} minutes"
+                for name, futures in pending.items():
+                    failures[name] = _given_up(futures, f"{why} ({params.run.scheduler})")
+                break
             time.sleep(POLL_SECONDS)
     _clear_workers(params, parcel.installation)
     return failures
@@ -167,7 +175,10 @@ def _results(futures: Sequence[Any]) -> tuple[list[Result], BaseException | None
         future.wait(cluster.CONNECT_SECONDS)
         state = getattr(future, "_final_state", None)
         if state is None:
-            return results, _lost(future, stage_over)
+            why = "the scheduler has lost it"
+            if stage_over == "error":
+                why = str(future.wrapped_future.exception()).partition(". ")[0]
+            return results, _lost(future, why)
         if not state.is_completed():
             error = state.result(raise_on_failure=False)
             return results, error if isinstance(error, BaseException) else RunError(str(state))
@@ -175,11 +186,37 @@ def _results(futures: Sequence[Any]) -> tuple[list[Result], BaseException | None
     return results, None
 
 
-def _lost(future: Any, status: str) -> RunError:
+class _Deserted:
+    """Whether a cluster has had no worker for DESERTED_SECONDS."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def by_now(self, futures: Iterable[Any]) -> bool:
+        """Asked again and again; `futures` wait there."""
+        client: Client | None = next((one.wrapped_future.client for one in futures), None)
+        try:
+            there = client is None or client.nthreads(callback_timeout=cluster.CONNECT_SECONDS)
+        except Exception:  # no scheduler answers: what becomes of its tasks Dask tells by itself
+            there = True
+        if there:
+            self._since = None
+            return False
+        self._since = self._since or time.monotonic()
+        return time.monotonic() - self._since >= DESERTED_SECONDS
+
+
+def _given_up(futures: Sequence[Any], why: str) -> RunError:
+    """Take a variant's stages back from the cluster."""
+    left = [one for one in futures if not _over(one)]
+    for future in left:
+        future.wrapped_future.cancel()
+    errors = [_lost(future, f"{why}; start one") for future in left]
+    return errors[0]
+
+
+def _lost(future: Any, why: str) -> RunError:
     """Why a task has no end, told to Prefect's server, too: its worker did not live to do so."""
-    why = "the scheduler has lost it"
-    if status == "error":
-        why = str(future.wrapped_future.exception()).partition(". ")[0]
     told = f"a task was lost on Dask: {why}"
     try:
         with get_client(sync_client=True) as client:

@@ -8,10 +8,11 @@ import hmac
 import logging
 import os
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -36,7 +37,7 @@ FIRST_WAIT_SECONDS = 1.0
 WAITING_SECONDS = 60.0
 """From the first attempt to the start of the last one, at most, whatever the receiver asks for."""
 TIMEOUT_SECONDS = 10.0
-"""To connect, and from then on between two signs of life."""
+"""From the start of an attempt to the answer's headers, however they come."""
 
 
 class NotDelivered(RunError):  # noqa: N818 - named for what happened
@@ -107,7 +108,7 @@ def unlogged() -> Iterator[None]:
 def why(error: Exception) -> str:
     """What kept a request from its answer; libraries' own words may name the host."""
     if isinstance(error, httpx.TimeoutException):
-        return f"no answer within {TIMEOUT_SECONDS:.0f} s"
+        return _LATE.format(TIMEOUT_SECONDS)
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -120,6 +121,7 @@ def why(error: Exception) -> str:
     return f"it cannot be reached ({type(error).__name__})"
 
 
+_LATE = "no answer within {:.0f} s"
 _TELLING = (
     "apprise",
     "httpcore.connection",
@@ -159,6 +161,30 @@ def _client(address: httpx.URL) -> httpx.Client:
 
 
 def _attempt(
+    client: httpx.Client, address: httpx.URL, headers: dict[str, str], body: bytes
+) -> _Answer:
+    """In a thread: httpx begins to count anew with each byte that a receiver lets drip.
+
+    One that is given up ends with the client, or at the next byte.
+    """
+    answers: list[_Answer | BaseException] = []
+
+    def ask() -> None:
+        try:
+            answers.append(_asked(client, address, headers, body))
+        except BaseException as error:  # raised again below
+            answers.append(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(ask,), daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_SECONDS)
+    answer = answers[0] if answers else _Answer(_LATE.format(TIMEOUT_SECONDS), 0.0)
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _asked(
     client: httpx.Client, address: httpx.URL, headers: dict[str, str], body: bytes
 ) -> _Answer:
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from flows import due
 from keyslice import versioning
 from keyslice.config import Params, PhantomDataset, Workspace, load
 from keyslice.console import overview
@@ -49,12 +50,12 @@ def ward(tmp_path, monkeypatch) -> tuple[Workspace, Params]:
     workspace.params.write_text(PARAMS.read_text().replace("  tiny:", f"  {NAME}:"))
     retraining = Retraining("run", NAME, "1.dir", "running", NOW, None)
     model = Model(NAME, 12, ("challenger",), "das_paper", 2, float("nan"), NOW)
-    for name, answer in {
-        "source_state": "unchanged",
-        "last_retrainings": {NAME: retraining},
-        "models": [model],
-    }.items():
-        monkeypatch.setattr(overview, name, lambda *_, answer=answer: answer)
+    for module, name, answer in [
+        (due, "source_state", "unchanged"),
+        (overview, "last_retrainings", {NAME: retraining}),
+        (overview, "models", [model]),
+    ]:
+        monkeypatch.setattr(module, name, lambda *_, answer=answer: answer)
     monkeypatch.setattr(versioning, "version", lambda *_: "0123456789abcdef.dir")
     monkeypatch.setattr(versioning, "stale", lambda _, names: [f"train@{n}-full" for n in names])
     return workspace, load(workspace.params)
@@ -89,12 +90,63 @@ def test_a_retraining_that_nobody_carries_on_was_killed(told):
     shown = told()
     assert shown["running"] == []
     assert shown["datasets"][NAME]["last_retraining"]["state"] == "killed"
-    assert shown["datasets"][NAME]["due"].startswith("1 stage is out of date")
+    assert shown["datasets"][NAME]["due"] == "out of date: train full"
 
 
 def test_a_source_that_is_not_there_has_not_changed(told, monkeypatch):
-    monkeypatch.setattr(overview, "source_state", lambda *_: "unseen")
+    monkeypatch.setattr(due, "source_state", lambda *_: "unseen")
     assert "cannot be seen" in told()["datasets"][NAME]["due"]
+
+
+@pytest.mark.parametrize("source", ["unchanged", "changed", "unseen"])
+@pytest.mark.parametrize("stale", [[], [f"train@{NAME}-full"]])
+def test_what_is_due_is_what_the_service_would_say(ward, told, monkeypatch, source, stale):
+    asked: list[object] = []
+    monkeypatch.setattr(due, "source_state", lambda *_: source)
+    monkeypatch.setattr(versioning, "stale", lambda *_: asked.append(_) or stale)
+    [reason] = due.due(*ward, [NAME])
+    asked.clear()
+    assert f"{NAME}: {told()['datasets'][NAME]['due']}" == reason
+    assert len(asked) == 1  # it takes DVC seconds
+
+
+def test_what_is_done_is_not_due(told, monkeypatch):
+    monkeypatch.setattr(versioning, "stale", lambda *_: [])
+    monkeypatch.setattr(due, "_unfinished", lambda *_: "")
+    assert told()["datasets"][NAME]["due"] is None
+
+
+def test_of_several_parts_that_fail_each_is_told(ward, monkeypatch, capsys):
+    def fails(error):
+        def ask(*_):
+            raise error
+
+        return ask
+
+    manifest = ward[0].manifest(NAME)
+    manifest.parent.mkdir(parents=True)
+    manifest.write_bytes(b"PAR1")
+    no_memory = versioning.DVCError("dvc status: no memory left")
+    monkeypatch.setattr(versioning, "stale", fails(no_memory))
+    away = RunError("MLflow at http://ann:secret@far does not answer")
+    monkeypatch.setattr(overview, "last_retrainings", fails(away))
+    with pytest.raises(RunError, match="MLflow at"):
+        overview.run(*ward, as_json=True)
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)["datasets"][NAME]
+    assert (told["exams"], told["due"]) == (None, "what is out of date cannot be told now")
+    first, second = shown.err.splitlines()
+    assert first == "failed: dvc status: no memory left"
+    assert second.startswith("error: ")
+    assert "cannot be read as a manifest" in second
+
+
+def test_a_manifest_that_cannot_be_read_hides_no_table(ward, capsys):
+    ward[0].manifest(NAME).parent.mkdir(parents=True)
+    ward[0].manifest(NAME).write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="cannot be read as a manifest"):
+        overview.run(*ward, as_json=False)
+    assert "0123456789ab" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("part", ["last_retrainings", "models"])

@@ -1,5 +1,8 @@
 """What `keyslice status` tells of the service."""
 
+import os
+import subprocess
+import sys
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,3 +73,23 @@ def test_it_tells_when_a_dataset_is_due_next(workspace: Workspace) -> None:
     left = datetime.fromisoformat(time) - datetime.now(UTC)
     assert timedelta(minutes=-1) < left <= timedelta(hours=1)
     assert service.words(found).endswith(f"\n{name} is due next at {time[:10]} {time[11:16]} UTC")
+
+
+def test_prefect_stays_in_the_workspace(workspace: Workspace, tmp_path: Path) -> None:
+    """In a process of its own: Prefect makes its folder when it is imported."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with workspace.params.open("a") as file:
+        file.write("retrain: {schedule: {every_minutes: 60}}\n")
+    variables = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT_", "XDG_"))}
+    with _held(workspace, "serve"):
+        told = subprocess.run(
+            [sys.executable, "-P", "-m", "keyslice.cli", "status"],
+            cwd=workspace.root,
+            env=variables | {"HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert "is due next at" in told.stdout, told.stderr
+    assert list(home.iterdir()) == []

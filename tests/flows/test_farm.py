@@ -2,16 +2,18 @@
 
 import os
 import pickle
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 pytest.importorskip("prefect_dask")
 
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import cluster, farm
@@ -123,3 +125,62 @@ def test_a_workers_folder_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert farm._folder(worker) == tmp_path / "keyslice"  # pyright: ignore[reportArgumentType]
     monkeypatch.setitem(os.environ, farm.FOLDER, "/scratch")
     assert farm._folder(worker) == Path("/scratch")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def sent(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """`sent(client, seconds)`: a stage that takes `seconds` is sent; the tasks on the cluster."""
+
+    def send(client: Client, seconds: float) -> list[Any]:
+        tasks: list[Any] = []
+
+        def submit(*_: object) -> object:
+            tasks.append(client.submit(time.sleep, seconds, pure=False))
+            return SimpleNamespace(wrapped_future=tasks[-1], task_run_id=None)
+
+        monkeypatch.setattr(farm, "carry_out", SimpleNamespace(submit=submit))
+        return tasks
+
+    def no_server(**_: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(farm, "send", lambda *_: SimpleNamespace(installation="this"))
+    monkeypatch.setattr(elsewhere, "restored", lambda *_: set())
+    monkeypatch.setattr(farm, "get_client", no_server)
+    monkeypatch.setattr(farm, "_clear_workers", lambda *_: None)
+    monkeypatch.setattr(farm, "DESERTED_SECONDS", 0.3)
+    monkeypatch.setattr(farm, "POLL_SECONDS", 0.05)
+    return send
+
+
+@pytest.mark.timeout(60)
+def test_where_no_worker_is_left_the_variants_fail(
+    workspace: Workspace, sent: Callable[..., list[Any]]
+) -> None:
+    stale = ["train@tiny-full", "train@tiny-das"]
+    with (
+        LocalCluster(
+            n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
+        ) as local,
+        Client(local.scheduler_address, set_as_default=False) as client,
+    ):
+        tasks = sent(client, 0)
+        failed = farm.variants(str(workspace.root), "tiny", ["full", "das"], stale, "parent")
+        assert {task.status for task in tasks} == {"cancelled"}  # a late worker does not begin them
+    assert set(failed) == {"full", "das"}
+    assert "there has been no worker for 0.005 minutes" in str(failed["das"])
+    assert str(failed["das"]).endswith("; start one; what has come back is kept, run it again")
+
+
+def test_a_worker_may_take_its_time(
+    workspace: Workspace,
+    address: str,
+    sent: Callable[..., list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(farm, "_results", lambda _: ([], None))
+    with Client(address, set_as_default=False) as client:
+        tasks = sent(client, 1.0)
+        failed = farm.variants(str(workspace.root), "tiny", ["full"], [], "parent")
+        assert [one.status for one in tasks] == ["finished"]
+    assert failed == {}

@@ -5,7 +5,10 @@ import hmac
 import json
 import logging
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -234,6 +237,32 @@ def test_a_receiver_that_never_answers_is_left(
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/services/xSecretx"
         monkeypatch.setenv(webhook.ADDRESS_VARIABLE, address)
         assert fault(workspace, params).startswith("no answer within")
+
+
+def test_a_receiver_that_lets_bytes_drip_is_left(
+    workspace, params, waits, monkeypatch, nobody_sees
+) -> None:
+    monkeypatch.setattr(webhook, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(webhook, "ATTEMPTS", 1)
+    dripped: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):  # until we are left
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                for _ in range(300):
+                    dripped.append(connection.send(b"."))
+                    time.sleep(0.05)
+                connection.sendall(b"\r\n\r\n")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/services/xSecretx"
+        monkeypatch.setenv(webhook.ADDRESS_VARIABLE, address)
+        assert fault(workspace, params).startswith("no answer within")
+        thread.join(30)
+    assert 1 < len(dripped) < 300
 
 
 def test_http_to_this_machine_goes_through_no_proxy(

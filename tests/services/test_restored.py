@@ -29,16 +29,15 @@ def test_a_restored_model_is_verified_from_its_bytes(
     run(world.root, *default)
     before, verified = world.files(), world.keyslice("verify", "scans")
 
-    programs, backups = tmp_path / "programs", tmp_path / "backups"
-    backups.mkdir()
-    own = f'exec {sys.executable} -P -m keyslice.cli "$@"'
-    serving = "case $1 in up|down) exit;; esac"  # there is no service here
-    runbook.program(programs, "keyslice", f"{serving}\n{own}")
-    runbook.program(programs, "make", ":")
+    machine = runbook.Machine(tmp_path / "machine", world.root)
+    machine.program("keyslice", f'exec {sys.executable} -P -m keyslice.cli "$@"')
+    machine.program("dvc", f'exec {sys.executable} -m dvc "$@"')
+    machine.program("make", ":")
     backup, restore = runbook.blocks("Backup and restore")
-    runbook.run(backup, world.root, backups, programs)
+    machine.succeeds(backup)
     shutil.rmtree(world.root)
-    runbook.run(restore.replace("liver", "scans"), world.root, backups, programs)
+    world.root.mkdir()
+    machine.succeeds(restore.replace("liver", "scans"))
 
     assert world.files() == before
     assert world.keyslice("verify", "scans") == verified

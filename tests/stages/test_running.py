@@ -182,12 +182,31 @@ def test_what_runs_now_is_told_and_what_was_killed_is_not(workspace, holder):
     assert under_way(workspace) == []
 
 
-def test_what_runs_on_another_host_is_told_by_its_note(workspace, holder):
-    note = json.loads(_note(workspace).read_text()) | {"host": "another"}
+def _from_another_host(workspace):
+    """The note as it is seen where the host has another name."""
+    _note(workspace).write_text(
+        json.dumps(json.loads(_note(workspace).read_text()) | {"host": "another"})
+    )
+
+
+def test_what_runs_on_another_host_is_told_and_left_alone(workspace, holder):
+    _from_another_host(workspace)
+    assert [one.name for one in under_way(workspace)] == [STAGE]
+    refused, attempt = _refused(workspace, f"process {holder.pid} on another")
+    with refused, attempt:
+        pass
+    assert holder.poll() is None
+
+
+def test_what_was_killed_under_another_name_of_the_host_is_not_told(workspace, holder):
+    """As in a container that was killed and made anew."""
+    _from_another_host(workspace)
     holder.kill()
     holder.wait()
-    _note(workspace).write_text(json.dumps(note))
-    assert [one.name for one in under_way(workspace)] == [STAGE]
+    assert under_way(workspace) == []
+    assert not _note(workspace).exists()
+    with only_process_of(workspace, STAGE):  # and the lock is free as before
+        assert [one.name for one in under_way(workspace)] == [STAGE]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a clock step is seen elsewhere")

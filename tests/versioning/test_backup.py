@@ -23,8 +23,7 @@ def _files(root: Path) -> dict[str, bytes]:
 def test_what_the_page_says_brings_a_workspace_back(
     workspace: Workspace, git: Git, tmp_path: Path
 ) -> None:
-    root, backups, programs = workspace.root, tmp_path / "backups", tmp_path / "programs"
-    backups.mkdir()
+    root = workspace.root
     for command in (["remote", "add", "--default", "store", str(tmp_path / "store")], ["push"]):
         subprocess.run([sys.executable, "-m", "dvc", *command], cwd=root, check=True)
     settings = root / ".dvc" / "config.local"
@@ -41,18 +40,18 @@ def test_what_the_page_says_brings_a_workspace_back(
     assert " M dvc.lock" in status
     assert "?? data/initial/tiny.json" in status
 
-    called = tmp_path / "called"
+    machine, called = runbook.Machine(tmp_path / "machine", root), tmp_path / "called"
     for name in ("keyslice", "make"):
-        runbook.program(programs, name, f'echo {name} "$@" >> {called}')
+        machine.program(name, f'echo {name} "$@" >> {called}')
+    machine.program("dvc", f'exec {sys.executable} -m dvc "$@"')
     backup, restore = runbook.blocks("Backup and restore")
-    runbook.run(backup, root, backups, programs)
+    machine.succeeds(backup)
     shutil.rmtree(root)
-    runbook.run(restore, root, backups, programs)
+    root.mkdir()
+    machine.succeeds(restore)
 
     assert _files(root) == before
     assert git("status", "--porcelain", "--untracked-files=all") == status
     assert settings.is_file()
-    expected = ["down", "up", "make setup", "verify liver", "up"]
-    assert called.read_text().splitlines() == [
-        line if line.startswith("make") else f"keyslice {line}" for line in expected
-    ]
+    assert called.read_text().splitlines() == ["make setup", "keyslice verify liver"]
+    assert machine.called == ["stop keyslice", "start keyslice", "enable --now keyslice"]

@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from keyslice.config import FolderDataset, Params, Workspace
-from keyslice.console.output import out, print_json, say, tell
+from keyslice.console.output import end_with, out, print_json, say
 from keyslice.errors import UserError
 from keyslice.exams.news import News, news
 
@@ -35,10 +35,7 @@ def run(workspace: Workspace, params: Params, datasets: tuple[str, ...], *, as_j
             )
     if found or not problems:
         _show(found, as_json=as_json)
-    for problem in problems[:-1]:
-        tell(f"error: {problem}")
-    if problems:
-        raise problems[-1]
+    end_with(problems)
 
 
 def _show(found: dict[str, News], *, as_json: bool) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from keyslice.errors import RunError, UserError, without_credentials
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -25,6 +28,15 @@ def say(console: Console, text: str | Text) -> None:
 def tell(line: str) -> None:
     """A line beside what was asked for."""
     say(err, Text(line))
+
+
+def end_with(problems: Sequence[UserError | RunError]) -> None:
+    """Tell all but the last, and raise that; where there are none, nothing."""
+    for problem in problems[:-1]:
+        kind = "error" if isinstance(problem, UserError) else "failed"
+        tell(without_credentials(" ".join(f"{kind}: {problem}".split())))
+    if problems:
+        raise problems[-1]
 
 
 def bar() -> Progress:

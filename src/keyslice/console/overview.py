@@ -4,22 +4,20 @@ What one part needs and cannot have (DVC, MLflow) hides no other part: it is tol
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from rich.table import Table
 from rich.text import Text
 
-from flows import attempts
+from flows import attempts, due
 from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console import service
-from keyslice.console.output import err, out, print_json, say
+from keyslice.console.output import end_with, err, out, print_json, say
 from keyslice.console.promotion import follows
 from keyslice.errors import RunError, UserError
 from keyslice.exams import manifest_columns, quarantine
-from keyslice.exams.fingerprint import source_state
 from keyslice.exams.source import UNKNOWN
 from keyslice.provenance import ledger, naming, standing
 from keyslice.registry.champion import words
@@ -34,36 +32,45 @@ TIME = "%Y-%m-%d %H:%M"
 T = TypeVar("T")
 
 
+class _Parts:
+    """Asks for the parts; `problems` keeps what kept one from being told."""
+
+    def __init__(self) -> None:
+        self.problems: list[UserError | RunError] = []
+
+    def ask(self, part: Callable[[], T]) -> T | None:
+        try:
+            return part()
+        except (UserError, RunError) as error:
+            if str(error) not in map(str, self.problems):
+                self.problems.append(error)
+            return None
+
+
 def run(workspace: Workspace, params: Params, *, as_json: bool) -> None:
     """Print what there is, what runs and what is due.
 
     Raises:
-        UserError, RunError: a part could not be shown; the others have been.
+        UserError, RunError: a part could not be shown; the others have been, and of several the
+            others have been told.
     """
-    problems: list[UserError | RunError] = []
-
-    def part(ask: Callable[[], T]) -> T | None:
-        try:
-            return ask()
-        except (UserError, RunError) as error:
-            problems.append(error)
-            return None
-
+    parts = _Parts()
     with err.status("looking"):
         running = under_way(workspace)
         busy = {
             name for name in params.datasets if retraining_of(name) in {r.name for r in running}
         }
-        stale = part(lambda: _stale(workspace, params, busy))
+        stale = parts.ask(lambda: _stale(workspace, params, busy))
         datasets = {
-            name: _dataset(workspace, params, name, busy, stale) for name in params.datasets
+            name: _dataset(workspace, params, name, name in busy, stale, parts)
+            for name in params.datasets
         }
-        last = part(lambda: last_retrainings(workspace, params.datasets))
+        last = parts.ask(lambda: last_retrainings(workspace, params.datasets))
         # Not asked again: an MLflow that does not answer takes its time.
-        registered = None if last is None else part(lambda: models(workspace))
+        registered = None if last is None else parts.ask(lambda: models(workspace))
     for name, one in (last or {}).items():
         datasets[name]["last_retraining"] = _retraining(one, name in busy)
-    waiting = part(lambda: [*_moved(workspace, registered or []), *_waiting(workspace)]) or []
+    waiting = parts.ask(lambda: [*_moved(workspace, registered or []), *_waiting(workspace)]) or []
     served = service.facts(workspace, params)
     if as_json:
         shown = None if registered is None else [_model(model) for model in registered]
@@ -74,8 +81,7 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> None:
     else:
         _show(datasets, running, registered, waiting)
         say(out, Text(service.words(served)))
-    if problems:
-        raise problems[0]
+    end_with(parts.problems)
 
 
 def _show(
@@ -87,7 +93,9 @@ def _show(
     out.print(_dataset_table(datasets))
     for name, facts in datasets.items():
         if facts["due"]:
-            say(out, f"[yellow]{name}[/yellow]: {facts['due']}")
+            helps = facts["due"] not in (due.SOURCE_UNSEEN, _UNTOLD)
+            way_out = f"; keyslice retrain {name}" if helps else ""
+            say(out, f"[yellow]{name}[/yellow]: {facts['due']}{way_out}")
         if facts["last_attempt"]:
             say(out, Text(f"{name}: last attempt: {facts['last_attempt']}"))
         if facts["drift"] and facts["drift"]["shifted"]:
@@ -109,25 +117,28 @@ def _show(
         out.print("No model is registered yet.")
 
 
-def _stale(workspace: Workspace, params: Params, busy: set[str]) -> Counter[str | None]:
-    """How many stages of each dataset are out of date; those being retrained are left out."""
+def _stale(workspace: Workspace, params: Params, busy: set[str]) -> list[str]:
+    """The stages that are out of date; those of datasets being retrained are left out."""
     idle = [d for d in params.datasets if d not in busy and versioning.version(workspace, d)]
-    return Counter(versioning.dataset_of(stage) for stage in versioning.stale(workspace, idle))
+    return versioning.stale(workspace, idle)
 
 
 def _dataset(
     workspace: Workspace,
     params: Params,
     name: str,
-    busy: set[str],
-    stale: Counter[str | None] | None,
+    busy: bool,
+    stale: list[str] | None,
+    parts: _Parts,
 ) -> dict[str, Any]:
     version = versioning.version(workspace, name)
+    idle = version and not busy
+    counted = parts.ask(lambda: counts(workspace, name))
     return {
         "source": params.dataset(name).source,
         "version": version,
-        **counts(workspace, name),
-        "due": version and _due(workspace, params, name, name in busy, stale),
+        **(counted or dict.fromkeys(("exams", "patients", "quarantined"))),
+        "due": parts.ask(lambda: _due(workspace, params, name, stale)) if idle else None,
         "drift": version and _drift(workspace, name, version),
         "last_retraining": None,
         "last_attempt": None if (last := attempts.last(workspace, name)) is None else last.words,
@@ -153,23 +164,16 @@ def _drift(workspace: Workspace, name: str, version: str) -> dict[str, Any] | No
     return told and {key: told[key] for key in ("sentence", "shifted", "reference")}
 
 
-def _due(
-    workspace: Workspace, params: Params, name: str, busy: bool, stale: Counter[str | None] | None
-) -> str | None:
-    """What there is to do for an ingested dataset; None: nothing."""
-    source = source_state(workspace, name, params.dataset(name))
-    if source == "unseen":
-        return "its source cannot be seen; is a drive not mounted?"
-    if source == "changed":
-        return f"its source or settings of it have changed; keyslice retrain {name} takes them in"
-    if busy:
-        return None
+def _due(workspace: Workspace, params: Params, name: str, stale: list[str] | None) -> str | None:
+    """Why the next run of an ingested dataset would do work, in its words; None: it would not."""
+    if reason := due.source(workspace, params, name):
+        return reason
     if stale is None:
-        return "what is out of date cannot be told now"
-    if number := stale[name]:
-        stages = "1 stage is" if number == 1 else f"{number} stages are"
-        return f"{stages} out of date; keyslice retrain {name} brings all up to date"
-    return None
+        return _UNTOLD
+    return due.beyond_source(workspace, params, name, stale) or None
+
+
+_UNTOLD = "what is out of date cannot be told now"
 
 
 def _moved(workspace: Workspace, registered: list[Model]) -> list[str]:
@@ -218,6 +222,9 @@ def _dataset_table(datasets: dict[str, dict[str, Any]]) -> Table:
     for name, facts in datasets.items():
         if facts["version"] is None:
             table.add_row(name, facts["source"], "[dim]not ingested[/dim]", "", "", "")
+            continue
+        if facts["exams"] is None:  # what is in the way is told at the end
+            table.add_row(name, facts["source"], facts["version"][:12], "?", "?", "?")
             continue
         patients = str(facts["patients"] or "unknown")
         counts = (str(facts["exams"]), patients, str(facts["quarantined"] or ""))

@@ -1,8 +1,10 @@
 """What of the service runs in a workspace, and when it is due next; for `keyslice status`."""
 
+import os
 from datetime import UTC, datetime
 from typing import Any
 
+from flows.environment import environment
 from keyslice.config import Params, Workspace
 from keyslice.services.holder import holder
 
@@ -18,7 +20,7 @@ def facts(workspace: Workspace, params: Params) -> dict[str, Any] | None:
         return None
     health = found.health()
     servers = {one.name: {"page": one.page, "health": health[one.name]} for one in found.servers}
-    due = _scheduled(params) if serve else {}
+    due = _scheduled(workspace, params) if serve else {}
     return {"up": up is not None, "serve": serve is not None, "servers": servers, "next": due}
 
 
@@ -42,11 +44,13 @@ def _times(found: dict[str, Any]) -> list[tuple[str, datetime]]:
     return [(name, datetime.fromisoformat(time)) for name, time in found["next"].items()]
 
 
-def _scheduled(params: Params) -> dict[str, str]:
+def _scheduled(workspace: Workspace, params: Params) -> dict[str, str]:
     """The next time of each dataset that has a schedule."""
     schedules = {name: params.retrain_settings(name).schedule for name in params.datasets}
     if not any(schedules.values()):
         return {}
+    for name, value in environment(workspace).items():
+        os.environ.setdefault(name, value)
     from flows.times import next_after  # loads Prefect
 
     now = datetime.now(UTC)

@@ -105,7 +105,8 @@ class UnderWay:
 def under_way(workspace: Workspace) -> list[UnderWay]:
     """The stages that run now and the datasets that are retrained or registered, by name.
 
-    From the notes beside the locks: asking takes no lock, so that it is in nobody's way.
+    From the notes beside the locks: asking takes no lock, so that it is in nobody's way. But for
+    the note of another host: where its lock is free, the note is removed.
     """
     folder = workspace.lock("any").parent
     found: list[UnderWay] = []
@@ -113,7 +114,7 @@ def under_way(workspace: Workspace) -> list[UnderWay]:
     notes = [*folder.glob("[!.]*@*.json"), *folder.glob(f"{retraining_of('*')}.json")]
     for file in sorted(notes):
         holder = _read(file)
-        if not holder or _has_ended(holder):
+        if not holder or _has_ended(file, holder):
             continue
         with suppress(FileNotFoundError):  # it has ended just now
             since = datetime.fromtimestamp(file.stat().st_mtime, UTC)
@@ -121,9 +122,19 @@ def under_way(workspace: Workspace) -> list[UnderWay]:
     return found
 
 
-def _has_ended(holder: Note) -> bool:
-    # What a process on another host does is not seen from here: its note counts.
-    return holder["host"] == socket.gethostname() and alive(holder["process"]) is None
+def _has_ended(note: Path, holder: Note) -> bool:
+    """Whether the holder of a lock is gone, by the note beside it."""
+    if holder["host"] == socket.gethostname():
+        return alive(holder["process"]) is None
+    # What a process on another host does is not seen from here, and a container that is made anew
+    # may have another name: the lock tells.
+    lock = FileLock(note.with_suffix(".lock"))
+    try:
+        with lock.acquire(timeout=0):
+            note.unlink(missing_ok=True)  # so that this is asked once
+    except (Timeout, OSError):  # also one who may read here and not write
+        return False
+    return True
 
 
 class _Lock:

@@ -1,12 +1,14 @@
 """Commits beside the branches that hold the heads of the ledger, and their way to a remote."""
 
-import subprocess
+import os
 from collections.abc import Mapping
 
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError, without_credentials
 from keyslice.versioning import git, processes
 
+LIMIT_SECONDS = 120.0
+"""That a remote has for a push or a fetch, before it is given up until the next command."""
 REF = "refs/keyslice/ledger"
 _ALL = "refs/keyslice/runs/*:refs/keyslice/runs/*"
 
@@ -84,16 +86,34 @@ def fetch(workspace: Workspace, remote: str) -> None:
 
 
 def _remote(workspace: Workspace, command: str, remote: str, *references: str) -> None:
-    answer = subprocess.run(
-        ["git", command, "--quiet", remote, *references],
-        cwd=workspace.root,
-        env=processes.environment() | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    if answer.returncode != 0:
-        said = " ".join(answer.stderr.split()) or f"exit code {answer.returncode}"
+    try:
+        finished = processes.run(
+            ("git", *_BRISK, command, "--quiet", remote, *references),
+            cwd=workspace.root,
+            variables=_unattended(workspace),
+            limit=LIMIT_SECONDS,
+        )
+    except processes.TimeLimitError:
+        raise RunError(
+            f"git {command} {remote}: had not ended after {LIMIT_SECONDS:g} s, and was ended"
+        ) from None
+    if finished.code != 0:
+        said = " ".join(" ".join(finished.lines).split()) or f"exit code {finished.code}"
         raise RunError(f"git {command} {remote}: {without_credentials(said)}")
+
+
+_BRISK = ("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=30")
+"""A server that sends nothing for half a minute is given up."""
+_SSH = "ssh -oBatchMode=yes -oConnectTimeout=10 -oServerAliveInterval=15"
+
+
+def _unattended(workspace: Workspace) -> dict[str, str]:
+    """With these git asks nobody for a password: a window would wait for a person for ever.
+
+    A person's own way to call ssh is theirs.
+    """
+    variables = {"LC_ALL": "C", "GIT_ASKPASS": "false", "SSH_ASKPASS": "false"}
+    own = git.ask(workspace.root, "config", "--default", "", "--get", "core.sshCommand")
+    if own or any(os.environ.get(name) for name in ("GIT_SSH_COMMAND", "GIT_SSH")):
+        return variables
+    return variables | {"GIT_SSH_COMMAND": _SSH}
