@@ -55,6 +55,7 @@ def test_every_setting_that_ships_is_the_default_or_an_override():
         ("service.host", "http://here", "must be a name or an IPv4 address alone"),
         ("retrain.watch_seconds", 0.001, "watch_seconds: 0.001: Input should be greater than or"),
         ("retrain.watch_seconds", 1e12, "Input should be less than or equal to 86400"),
+        ("retrain.quiet_minutes", 1e12, "Input should be less than or equal to 10080"),
         ("retrain.stage_hours", 0, "retrain.stage_hours: 0: Input should be greater than 0"),
         ("retrain.stage_hours", 1e12, "Input should be less than or equal to 8784"),
         ("retrain.schedule", {"every_minutes": 1e-9}, "should be greater than or equal to 0.1"),

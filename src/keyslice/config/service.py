@@ -71,7 +71,7 @@ class RetrainOfOne(Settings):
     """Retrain when complete new exams lie in the inbox. Folders are watched, no other source."""
     minimum_new_exams: Positive = 1
     """Fewer do not start a retraining, neither on arrival nor on schedule."""
-    quiet_minutes: Annotated[float, Field(ge=0)] = 10.0
+    quiet_minutes: Annotated[float, Field(strict=True, ge=0, le=7 * 24 * 60)] = 10.0
     """That nothing in the inbox has changed for, before an arrival counts as complete."""
     attempts: Positive = 3
     """At a retraining that was cut off, before it waits for the next schedule or arrival."""

@@ -105,7 +105,7 @@ def _add(workspace: Workspace, folder: Path) -> None:
     with FileLock(guard):  # `dvc add` does not wait for another one, whatever it is told
         while True:
             try:
-                _dvc(workspace, "--wait-for-lock", "add", path)
+                call(workspace, "--wait-for-lock", "add", path)
                 break
             except Busy:
                 if time.monotonic() > deadline:
@@ -193,7 +193,7 @@ def stale(workspace: Workspace, datasets: Iterable[str]) -> list[str]:
     found = {name for one in under_way(workspace) for name in lock.followers(one.name, wanted)}
     while asked := [name for name in wanted if name not in found]:
         try:
-            lines = _dvc(workspace, "--wait-for-lock", "status", "--json", *asked)
+            lines = call(workspace, "--wait-for-lock", "status", "--json", *asked)
         except Busy as busy:  # by a stage that has just begun, or whose results are being hashed
             more = lock.followers(_writer(workspace, busy.path), asked)
             if not more:
@@ -224,7 +224,13 @@ def _writer(workspace: Workspace, path: Path) -> str:
     return f"compare@{dataset}"  # it alone reads the folders of all variants
 
 
-def _dvc(workspace: Workspace, *arguments: str) -> tuple[str, ...]:
+def call(workspace: Workspace, *arguments: str) -> tuple[str, ...]:
+    """The lines of a command of DVC's that runs no stage.
+
+    Raises:
+        TimeLimitError: it took longer than LONGEST.
+        DVCError: it failed; `Busy` where another DVC works on a path.
+    """
     command = next(word for word in arguments if not word.startswith("-"))
     try:
         finished = processes.run((*processes.DVC, *arguments), cwd=workspace.root, limit=LONGEST)

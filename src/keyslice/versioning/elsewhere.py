@@ -147,7 +147,7 @@ def carry_out(
         inputs = [f"prepare@{parcel.dataset}", *_networks(place, parcel.dataset)]
         if stage.startswith("evaluate@") and not before:
             inputs.append(f"train@{stage.partition('@')[2]}")
-        _dvc(place, "--wait-for-lock", "pull", "--remote", parcel.remote, *inputs)
+        dvc.call(place, "--wait-for-lock", "pull", "--remote", parcel.remote, *inputs)
         take_in(place, before, parcel.remote)
         limit = 3600 * load(place.params).retrain.stage_hours
         outcome = dvc.reproduce(place, stage, on_line=on_line, limit=limit, variables=code)
@@ -290,15 +290,11 @@ print("cache:", repo.cache.legacy.path)
 def _fetch(workspace: Workspace, md5s: Sequence[str], remote: str) -> Path:
     """Have files, and folders with all that is in them, in DVC's cache; returns its folder."""
     command = (sys.executable, "-c", _SCRIPT, remote, json.dumps(md5s))
-    finished = processes.run(command, cwd=workspace.root)
+    try:
+        finished = processes.run(command, cwd=workspace.root, limit=dvc.LONGEST)
+    except processes.TimeLimitError as late:
+        raise processes.TimeLimitError(f"DVC's remote {remote}: fetching {late}") from None
     said = [line for line in finished.lines if line.strip()]
     if finished.code != 0:
         raise RunError(f"DVC's remote {remote}: {said[-1] if said else finished.code}")
     return Path(said[-1].removeprefix("cache: "))
-
-
-def _dvc(workspace: Workspace, *arguments: str) -> None:
-    finished = processes.run((*processes.DVC, *arguments), cwd=workspace.root)
-    if finished.code != 0:
-        said = [line for line in finished.lines if line.strip()]
-        raise dvc.DVCError(f"dvc {arguments[1]}: {said[-1] if said else finished.code}")
