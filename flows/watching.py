@@ -164,7 +164,8 @@ def _count(workspace: Workspace, dataset: str) -> set[str]:
     ended = versioning.run(command, cwd=workspace.root, on_line=lines.append, limit=COUNT_SECONDS)
     if ended.code != 0:
         last = lines[-1] if lines else f"exit code {ended.code}"
-        raise (UserError if ended.code == 2 else RunError)(last.removeprefix("error: "))
+        told = last.removeprefix("error: ").removeprefix(f"{dataset}: ")
+        raise (UserError if ended.code == 2 else RunError)(told)
     start = next(i for i, line in enumerate(lines) if line.startswith("{"))  # warnings go around
     told, _ = json.JSONDecoder().raw_decode("\n".join(lines[start:]))
     return set(told[dataset]["new"])

@@ -232,10 +232,10 @@ def up() -> None:
 @main.command()
 def down() -> None:
     """End `keyslice up`, wherever it runs."""
+    from keyslice.config import Workspace
     from keyslice.console import serving
 
-    workspace, _ = _workspace()
-    serving.down(workspace)
+    serving.down(Workspace.find())  # whatever params.yaml says by now
 
 
 @main.command()

@@ -13,6 +13,7 @@ from keyslice.config import Workspace
 from keyslice.console import serving
 from keyslice.errors import UserError
 from keyslice.services.holder import holder, only_one
+from tests.scans import keyslice
 from tests.services.installation import processes
 
 
@@ -102,6 +103,14 @@ def test_down_ends_what_a_killed_one_left_and_the_serving_process_first(
     assert "it had been killed" in capsys.readouterr().out
     with pytest.raises(UserError, match="keyslice up does not run here"):
         serving.down(workspace)
+
+
+def test_down_ends_it_whatever_the_settings_are_like(workspace: Workspace) -> None:
+    workspace.params.write_text("datasets: broken")
+    with _killed(workspace):
+        told = keyslice(workspace.root, "down")
+        assert told.returncode == 0, told.stderr
+        assert processes(workspace.root) == []
 
 
 def test_down_leaves_a_serving_process_alone_that_nobody_started_for_it(
