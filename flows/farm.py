@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,25 +68,26 @@ def variants(
             futures.append(carry_out.submit(parcel, stage, list(futures), own))
         pending[name] = futures
     failures: dict[str, BaseException] = {}
-    deserted = _Deserted()
+    deserted, gone = _Deserted(), ""
     with step(f"{dataset} on Dask") as shown:
         while pending:
             left = sum(not _over(one) for futures in pending.values() for one in futures)
             shown.progress(f"{left} stages to come")
             for name in [n for n, futures in pending.items() if all(map(_over, futures))]:
                 try:
-                    results, failed = _results(pending.pop(name))
+                    results, failed = _results(pending.pop(name), gone)
                     if results:
                         take_in(root, dataset, name, results, parent)
                     if failed is not None:
                         failures[name] = failed
                 except Exception as error:  # of one variant: the others go on
                     failures[name] = error
-            if deserted.by_now(futures for one in pending.values() for futures in one):
-                why = f"there has been no worker for {DESERTED_SECONDS / 60:g} minutes"
-                for name, futures in pending.items():
-                    failures[name] = _given_up(futures, f"{why} ({params.run.scheduler})")
-                break
+            waiting = [one for futures in pending.values() for one in futures if not _over(one)]
+            if deserted.by_now(waiting):  # what has come back is taken in, as ever
+                minutes = f"{DESERTED_SECONDS / 60:g} minutes"
+                gone = f"there has been no worker for {minutes} ({params.run.scheduler}); start one"
+                for one in waiting:
+                    one.wrapped_future.cancel()
             time.sleep(POLL_SECONDS)
     _clear_workers(params, parcel.installation)
     return failures
@@ -167,15 +168,18 @@ def _over(future: Any) -> bool:
     return future.wrapped_future.status != "pending"
 
 
-def _results(futures: Sequence[Any]) -> tuple[list[Result], BaseException | None]:
-    """What stages gave back, up to the first that failed, and why that did."""
+def _results(futures: Sequence[Any], gone: str) -> tuple[list[Result], BaseException | None]:
+    """What stages gave back, up to the first that failed, and why that did.
+
+    `gone`: why the rest was taken back from the cluster; empty: it was not.
+    """
     results: list[Result] = []
     for future in futures:
         stage_over = future.wrapped_future.status
         future.wait(cluster.CONNECT_SECONDS)
         state = getattr(future, "_final_state", None)
         if state is None:
-            why = "the scheduler has lost it"
+            why = gone or "the scheduler has lost it"
             if stage_over == "error":
                 why = str(future.wrapped_future.exception()).partition(". ")[0]
             return results, _lost(future, why)
@@ -192,9 +196,9 @@ class _Deserted:
     def __init__(self) -> None:
         self._since: float | None = None
 
-    def by_now(self, futures: Iterable[Any]) -> bool:
-        """Asked again and again; `futures` wait there."""
-        client: Client | None = next((one.wrapped_future.client for one in futures), None)
+    def by_now(self, waiting: Sequence[Any]) -> bool:
+        """Asked again and again; `waiting`: the futures that are not over."""
+        client: Client | None = waiting[0].wrapped_future.client if waiting else None
         try:
             there = client is None or client.nthreads(callback_timeout=cluster.CONNECT_SECONDS)
         except Exception:  # no scheduler answers: what becomes of its tasks Dask tells by itself
@@ -204,15 +208,6 @@ class _Deserted:
             return False
         self._since = self._since or time.monotonic()
         return time.monotonic() - self._since >= DESERTED_SECONDS
-
-
-def _given_up(futures: Sequence[Any], why: str) -> RunError:
-    """Take a variant's stages back from the cluster."""
-    left = [one for one in futures if not _over(one)]
-    for future in left:
-        future.wrapped_future.cancel()
-    errors = [_lost(future, f"{why}; start one") for future in left]
-    return errors[0]
 
 
 def _lost(future: Any, why: str) -> RunError:

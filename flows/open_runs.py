@@ -38,8 +38,8 @@ class OpenRuns:
 
     def __init__(self, workspace: Workspace, client: PrefectClient) -> None:
         self._workspace, self._client = workspace, client
-        self._seen: dict[UUID, float] = {}
-        """Since when a run is known to have begun."""
+        self._seen: dict[UUID, dict[UUID, float]] = {}
+        """Of each deployment's open runs: since when they are known to have begun."""
 
     async def any(self, dataset: str, deployment: UUID) -> bool:
         """Whether Prefect has a run of the deployment that has begun or is due.
@@ -50,26 +50,26 @@ class OpenRuns:
         attempt, found = attempts.last(self._workspace, dataset), False
         lives = attempt is not None and alive(attempt.process) is not None
         deployed = FlowRunFilterDeploymentId(any_=[deployment])
-        for run in await self._open(deployment_id=deployed):
-            known = attempt is not None and attempt.run == str(run.id)
-            if (known and not lives) or (not known and self._is_doubtful(run)):
+        runs, moment = await self._open(deployment_id=deployed), time.monotonic()
+        before = self._seen.get(deployment, {})
+        begun = [run.id for run in runs if run.state and not run.state.is_scheduled()]
+        seen = self._seen[deployment] = {one: before.get(one, moment) for one in begun}
+        for run in runs:
+            if attempt is not None and attempt.run == str(run.id):
+                gone = not lives
+            else:
+                gone = run.id in seen and moment - seen[run.id] > DOUBTFUL
+            if gone:
                 await self._give_up(run)
             else:
                 found = True
         return found
-
-    def _is_doubtful(self, run: FlowRun) -> bool:
-        assert run.state is not None
-        if run.state.is_scheduled():
-            return False
-        return time.monotonic() - self._seen.setdefault(run.id, time.monotonic()) > DOUBTFUL
 
     async def _give_up(self, run: FlowRun) -> None:
         parent = FlowRunFilterParentFlowRunId(any_=[run.id])
         for one in (run, *await self._open(parent_flow_run_id=parent)):
             gone = Crashed(message="its process is gone; what is left to do is resumed")
             await self._client.set_flow_run_state(one.id, gone, force=True)
-        self._seen.pop(run.id, None)
 
     async def _open(self, **which: Any) -> list[FlowRun]:
         """Runs that are due or have begun, and have not ended."""

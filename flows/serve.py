@@ -5,7 +5,6 @@ Prefect keeps the schedules and the record.
 
 import asyncio
 import os
-import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,12 +19,11 @@ from prefect.runner import Runner
 from flows import attempts
 from flows.deployments import deploy, served
 from flows.watching import Tell, Watching
-from keyslice import versioning
+from keyslice import ending, versioning
 from keyslice.config import Workspace, load
 from keyslice.errors import RunError, without_credentials
 from keyslice.stages.running import alive
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ANSWER_SECONDS = 5.0
 """For Prefect's server, while this process is being ended; and for the runner to let go of it."""
 GRACE_SECONDS = 30.0
@@ -112,14 +110,14 @@ async def _serve(workspace: Workspace, tell: Tell) -> None:
 
 def _stopping() -> anyio.Event:
     """Set by the first signal; the second one ends this process at once."""
-    stopping, loop = anyio.Event(), asyncio.get_running_loop()
+    stopping, loop, signals = anyio.Event(), asyncio.get_running_loop(), ending.signals()
 
     def stop() -> None:
         stopping.set()
-        for number in SIGNALS:
+        for number in signals:
             loop.remove_signal_handler(number)
 
-    for number in SIGNALS:
+    for number in signals:
         loop.add_signal_handler(number, stop)
     return stopping
 

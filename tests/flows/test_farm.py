@@ -4,10 +4,11 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -15,6 +16,8 @@ pytest.importorskip("prefect_dask")
 
 from distributed import Client, LocalCluster
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed
+from prefect_dask.task_runners import PrefectDaskFuture
 
 from flows import cluster, farm
 from keyslice import versioning
@@ -136,7 +139,7 @@ def sent(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
         def submit(*_: object) -> object:
             tasks.append(client.submit(time.sleep, seconds, pure=False))
-            return SimpleNamespace(wrapped_future=tasks[-1], task_run_id=None)
+            return PrefectDaskFuture(uuid4(), tasks[-1])
 
         monkeypatch.setattr(farm, "carry_out", SimpleNamespace(submit=submit))
         return tasks
@@ -172,13 +175,52 @@ def test_where_no_worker_is_left_the_variants_fail(
     assert str(failed["das"]).endswith("; start one; what has come back is kept, run it again")
 
 
+@pytest.mark.timeout(60)
+def test_what_came_back_before_the_last_worker_left_is_taken_in(
+    workspace: Workspace, sent: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(farm, "take_in", lambda *told: taken.append(told))
+    stages = iter([Completed(data="trained"), None])
+
+    def submit(*_: object) -> object:
+        sent_task = client.submit(time.sleep, 0, pure=False)
+        future = PrefectDaskFuture[Any](uuid4(), sent_task)
+        if state := next(stages):
+            future._wrapped_future = _Ended(state)  # pyright: ignore[reportAttributeAccessIssue]
+        return future
+
+    with (
+        LocalCluster(
+            n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
+        ) as local,
+        Client(local.scheduler_address, set_as_default=False) as client,
+    ):
+        sent(client, 0)
+        monkeypatch.setattr(farm, "carry_out", SimpleNamespace(submit=submit))
+        failed = farm.variants(str(workspace.root), "tiny", ["full"], ["train@tiny-full"], "parent")
+    assert taken == [(str(workspace.root), "tiny", "full", ["trained"], "parent")]
+    assert "there has been no worker" in str(failed["full"])
+
+
+@dataclass
+class _Ended:
+    """A task of Dask's that ended while there was a worker."""
+
+    state: Any
+    status: str = "finished"
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self.state
+
+
 def test_a_worker_may_take_its_time(
     workspace: Workspace,
     address: str,
     sent: Callable[..., list[Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(farm, "_results", lambda _: ([], None))
+    monkeypatch.setattr(farm, "_results", lambda *_: ([], None))
     with Client(address, set_as_default=False) as client:
         tasks = sent(client, 1.0)
         failed = farm.variants(str(workspace.root), "tiny", ["full"], [], "parent")

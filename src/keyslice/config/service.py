@@ -84,8 +84,8 @@ class Retrain(RetrainOfOne):
     """From one look at the inboxes to the next; runs that are due are asked for at least as often,
     and each half minute."""
     stage_hours: Hours = 48.0
-    """An ingestion, a stage or an attempt at a push that has not ended by then is ended, and has
-    failed."""
+    """What has not ended by then is ended, and has failed: the question whether there is anything
+    to do, an ingestion, a stage, an attempt at a push."""
     datasets: dict[str, dict[str, Any]] = {}
 
     @field_validator("datasets")

@@ -1,10 +1,9 @@
 """What of the service runs in a workspace, and when it is due next; for `keyslice status`."""
 
-import os
 from datetime import UTC, datetime
 from typing import Any
 
-from flows.environment import environment
+from flows.environment import prepare
 from keyslice.config import Params, Workspace
 from keyslice.services.holder import holder
 
@@ -49,8 +48,7 @@ def _scheduled(workspace: Workspace, params: Params) -> dict[str, str]:
     schedules = {name: params.retrain_settings(name).schedule for name in params.datasets}
     if not any(schedules.values()):
         return {}
-    for name, value in environment(workspace).items():
-        os.environ.setdefault(name, value)
+    prepare(workspace)
     from flows.times import next_after  # loads Prefect
 
     now = datetime.now(UTC)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from keyslice import versioning
+from keyslice import ending, versioning
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
 from keyslice.services.health import WELL, health
@@ -196,9 +196,9 @@ def _at_ease(show: Tell) -> Tell:
 
 @contextmanager
 def ended_by_signals(supervisor: Supervisor):
-    """SIGTERM, SIGINT and SIGHUP stop it while the block runs."""
+    """`keyslice.ending.signals` stop it while the block runs."""
     before = {}
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in ending.signals():
         before[number] = signal.signal(number, lambda *_: supervisor.stop())
     try:
         yield
