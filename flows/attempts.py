@@ -5,7 +5,7 @@ server is away, new, or was killed together with the run.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,8 @@ from keyslice.config import Workspace
 from keyslice.stages.running import alive, identity
 
 TIMES = {"begun", "due", "ended"}
+RESUMED = "resumed"
+"""How `why` begins where an attempt goes on with the one before."""
 Outcome = Literal["", "nothing new", "retrained", "failed", "cancelled", "stopped", "given up"]
 
 
@@ -32,6 +34,8 @@ class Attempt:
         due: UTC; when it was to begin, by Prefect, which lets runs begin up to a second early.
         ended: UTC; None: it runs, or was cut off.
         outcome: empty as long as it has not ended.
+        result: what a retraining came to, in words.
+        first: `why` of the first of a row of attempts that were resumed; empty: of this one.
         cut_off: how many attempts before this one, without an end in between, were cut off.
     """
 
@@ -42,6 +46,8 @@ class Attempt:
     due: datetime | None = None
     ended: datetime | None = None
     outcome: Outcome = ""
+    result: str = ""
+    first: str = ""
     cut_off: int = 0
 
     @property
@@ -56,10 +62,11 @@ class Attempt:
 
     @property
     def words(self) -> str:
-        """`schedule, runs since 02:00` or `schedule, retrained, took 1:02:03`."""
+        """`schedule; runs since 02:00 UTC` or `schedule; retrained: version 3, took 1:02:03`."""
         if self.ended is not None:
             took = timedelta(seconds=round((self.ended - self.begun).total_seconds()))
-            return f"{self.why}; {self.outcome}, took {took}"
+            ended = f"{self.outcome}: {self.result}" if self.result else self.outcome
+            return f"{self.why}; {ended}, took {took}"
         state = "was cut off" if self.was_cut_off else f"runs since {self.begun:%H:%M} UTC"
         return f"{self.why}; {state}"
 
@@ -68,18 +75,23 @@ def begin(
     workspace: Workspace, dataset: str, why: str, run: str, due: datetime | None = None
 ) -> Attempt:
     """Note that this process begins one."""
-    before = last(workspace, dataset)
-    cut_off = before.cut_off + before.was_cut_off if before is not None and before.open else 0
+    before, cut_off, first = last(workspace, dataset), 0, ""
+    if before is not None and before.open:
+        cut_off = before.cut_off + before.was_cut_off
+        if why.startswith(RESUMED):
+            first = before.first or before.why
     process = identity(psutil.Process())
-    attempt = Attempt(why, datetime.now(UTC), process, run, due, cut_off=cut_off)
+    attempt = Attempt(why, datetime.now(UTC), process, run, due, first=first, cut_off=cut_off)
     _write(workspace, dataset, attempt)
     return attempt
 
 
-def end(workspace: Workspace, dataset: str, attempt: Attempt, outcome: Outcome) -> None:
+def end(
+    workspace: Workspace, dataset: str, attempt: Attempt, outcome: Outcome, result: str = ""
+) -> None:
     """Note how it ended."""
-    values = {**vars(attempt), "ended": datetime.now(UTC), "outcome": outcome}
-    _write(workspace, dataset, Attempt(**values))
+    ended = replace(attempt, ended=datetime.now(UTC), outcome=outcome, result=result)
+    _write(workspace, dataset, ended)
 
 
 def last(workspace: Workspace, dataset: str) -> Attempt | None:
@@ -91,6 +103,12 @@ def last(workspace: Workspace, dataset: str) -> Attempt | None:
         return Attempt(**found)
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None
+
+
+def known(workspace: Workspace) -> list[str]:
+    """The datasets that have a note."""
+    notes = (workspace.state / "service").glob("*.json")
+    return sorted(one.stem for one in notes if not one.stem.endswith(".schedule"))
 
 
 def _write(workspace: Workspace, dataset: str, attempt: Attempt) -> None:

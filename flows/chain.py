@@ -28,6 +28,8 @@ class Retrained:
     run_id: str
     """Of the retraining in MLflow."""
     model_version: int
+    gate: str
+    """How it went, in words that follow the version's number."""
     warnings: tuple[str, ...] = ()
     """What could not be done besides, a line each; a later retraining tries again."""
 
@@ -136,7 +138,8 @@ def _chain(root: str, dataset: str) -> Retrained:
         told = f"{dataset} was retrained; not all of it was committed or pushed"
         announcing.tell(workspace, params.notify, "failure", told, dataset, number)
     announcing.show(workspace, dataset, number, taken, drift, gated)
-    return Retrained(dataset, taken.version, run_id, number, warnings)
+    went = f"gate: {gated.sentence}" if gated else "the champion already"
+    return Retrained(dataset, taken.version, run_id, number, went, warnings)
 
 
 def _keep(

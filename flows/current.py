@@ -53,7 +53,7 @@ def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Re
                 log.info("does the work of %d runs that came late, too", late)
             try:
                 params = load(workspace.params)
-                outcome, state = _attempt(workspace, params, dataset, log.info)
+                done = _attempt(workspace, params, dataset, log.info)
             except Exception:
                 with suppress(OSError):  # then it counts as cut off, and is resumed
                     attempts.end(workspace, dataset, attempt, "failed")
@@ -64,8 +64,12 @@ def keep_current(root: str, dataset: str, why: str = "by hand") -> State[list[Re
                 with suppress(OSError):  # as above
                     attempts.end(workspace, dataset, attempt, outcome)
                 raise
-            attempts.end(workspace, dataset, attempt, outcome)
-            return state
+            if done is None:
+                attempts.end(workspace, dataset, attempt, "nothing new")
+                return Completed(message="nothing new")
+            result = f"version {done.model_version}, {done.gate}"
+            attempts.end(workspace, dataset, attempt, "retrained", result)
+            return Completed(message=f"model {result}", data=[done])
     except InUseError as in_use:
         return Completed(message=f"{in_use}; what comes meanwhile is taken up afterwards")
     except Exception as error:
@@ -89,16 +93,17 @@ def _told(workspace: Workspace, params: Params | None, dataset: str, error: Exce
 
 def _attempt(
     workspace: Workspace, params: Params, dataset: str, tell: settling.Tell
-) -> tuple[attempts.Outcome, State[list[Retrained]]]:
+) -> Retrained | None:
+    """None: there was nothing to do."""
     reasons = _reasons(workspace, params, dataset, tell)
     if not reasons:
-        return "nothing new", Completed(message="nothing new")
+        return None
     for reason in reasons:
         tell(reason)
     with engine.task_runner(workspace, params, [dataset]) as runner:
         run = retrain.with_options(task_runner=runner, flow_run_name=f"retrain {dataset}")
         [done] = run(str(workspace.root), [dataset])
-    return "retrained", Completed(message=f"model version {done.model_version}", data=[done])
+    return done
 
 
 def _cancelled_by_a_person() -> bool:

@@ -38,11 +38,11 @@ async def deploy(
 
 
 def served(params: Params, now: datetime) -> str:
-    """The datasets, and when each is due next: `liver (2027-01-01 01:00 UTC), ward`."""
+    """The datasets, and when each is due next: `liver (next 2027-01-01 01:00 UTC), ward`."""
 
     def words(name: str) -> str:
         schedule = params.retrain_settings(name).schedule
-        return f"{name} ({next_after(schedule, now):%Y-%m-%d %H:%M} UTC)" if schedule else name
+        return f"{name} (next {next_after(schedule, now):%Y-%m-%d %H:%M} UTC)" if schedule else name
 
     return ", ".join(map(words, params.datasets))
 

@@ -109,11 +109,11 @@ class Watch:
         if last is None or not last.open:
             return None
         how = "was cut off" if last.was_cut_off else "was stopped"
-        told = f"the run of {last.begun:%Y-%m-%d %H:%M} UTC {how}"
+        told = f"the run of {last.begun:%Y-%m-%d %H:%M} UTC ({last.first or last.why}) {how}"
         if last.was_cut_off and (times := last.cut_off + 1) >= self._settings.attempts:
             why = f"given up: {told}, {times} in a row; Prefect's page and state/logs tell more"
             return "given up", why
-        return "resumed", f"resumed: {told}"
+        return "resumed", f"{attempts.RESUMED}: {told}"
 
     def _missed(self, last: attempts.Attempt | None, now: datetime) -> Order | None:
         schedule = self._settings.schedule

@@ -19,6 +19,7 @@ from flows.watch import Order, Watch
 from keyslice import versioning
 from keyslice.config import FolderDataset, Params, Workspace, load
 from keyslice.errors import RunError, UserError, without_credentials
+from keyslice.exams.pseudonym import secret_key
 
 COUNT_SECONDS = 3600.0
 """That new exams are counted for, at most; what opens them is ended then."""
@@ -70,6 +71,16 @@ class Watching:
         for name in params.datasets:
             self._seen.setdefault(name, _words(self._workspace, name))
         self._params, self._ids, self._watches = params, ids, watches  # all, or none on a full disk
+        secret = [
+            name
+            for name, dataset in params.datasets.items()
+            if isinstance(dataset, FolderDataset) and dataset.identifiers == "secret"
+        ]
+        if secret:
+            try:  # before the first exam arrives: nobody may look then
+                secret_key(self._workspace)
+            except UserError as error:
+                self._tell(f"{error}; until then no exams of {', '.join(secret)} are taken in")
 
     @property
     def seconds(self) -> float:

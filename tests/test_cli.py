@@ -23,7 +23,7 @@ def test_no_line_of_a_list_of_commands_is_cut_at_80_columns(group):
 
 def test_outside_a_workspace_is_a_mistake_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = CliRunner().invoke(main, ["status"])
+    told = CliRunner().invoke(main, ["inbox"])
     assert told.exit_code == 2
     assert "cd into a clone" in told.output
 
@@ -50,7 +50,7 @@ def test_a_full_disk_is_one_line_with_the_way_out(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("keyslice.cli._workspace", crashes)
-    told = CliRunner().invoke(main, ["status"])
+    told = CliRunner().invoke(main, ["inbox"])
     assert told.exit_code == 1
     assert told.output.startswith("failed: no space left on device")
     assert (told.output.count("\n"), "doe" in told.output) == (1, False)
@@ -65,7 +65,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_log_without_messages(tmp_path, mo
     (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("keyslice.cli._workspace", crashes)
-    told = CliRunner().invoke(main, ["status"])
+    told = CliRunner().invoke(main, ["inbox"])
     log = tmp_path / "state/logs/crashes.log"
     assert told.exit_code == 1
     assert told.output.startswith("failed: KeyError: 'doe_jane.nii.gz at http://host'")

@@ -61,7 +61,9 @@ def _fail(error: Exception) -> NoReturn:
 
 
 def _end(line: str, code: int) -> NoReturn:
-    click.echo(without_credentials(" ".join(line.split())), err=True)
+    from keyslice.console.output import tell
+
+    tell(without_credentials(" ".join(line.split())))
     sys.exit(code)
 
 
@@ -458,9 +460,10 @@ def reproduce(model: str, version: int, tolerance: float, present: bool, as_json
 @json_option
 def status(as_json: bool) -> None:
     """Show datasets, versions, what is due, what runs, and models."""
+    from keyslice.config import Workspace
     from keyslice.console import overview
 
-    overview.run(*_workspace(), as_json=as_json)
+    overview.run(Workspace.find(), as_json=as_json)
 
 
 @main.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows import due
+from flows import attempts, due
 from keyslice import versioning
 from keyslice.config import Params, PhantomDataset, Workspace, load
 from keyslice.console import overview
@@ -66,7 +66,7 @@ def told(ward, capsys):
     """`told()`: what `keyslice status --json` says."""
 
     def ask() -> dict:
-        overview.run(*ward, as_json=True)
+        overview.run(ward[0], as_json=True)
         return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
     return ask
@@ -86,10 +86,10 @@ def test_while_a_dataset_is_retrained_that_is_what_is_told(ward, told):
     assert shown["datasets"][NAME]["due"] is None
 
 
-def test_a_retraining_that_nobody_carries_on_was_killed(told):
+def test_a_retraining_that_nobody_carries_on_was_cut_off(told):
     shown = told()
     assert shown["running"] == []
-    assert shown["datasets"][NAME]["last_retraining"]["state"] == "killed"
+    assert shown["datasets"][NAME]["last_retraining"]["state"] == "cut off"
     assert shown["datasets"][NAME]["due"] == "out of date: train full"
 
 
@@ -108,6 +108,35 @@ def test_what_is_due_is_what_the_service_would_say(ward, told, monkeypatch, sour
     asked.clear()
     assert f"{NAME}: {told()['datasets'][NAME]['due']}" == reason
     assert len(asked) == 1  # it takes DVC seconds
+
+
+def test_while_settings_break_a_rule_the_rest_is_told(ward, capsys):
+    workspace, _ = ward
+    attempt = attempts.begin(workspace, NAME, "schedule", "run")
+    attempts.end(workspace, NAME, attempt, "retrained", "version 3, gate: passed")
+    (workspace.state / "service" / f"{NAME}.schedule.json").write_text("{}")
+    workspace.params.write_text(workspace.params.read_text() + "evaluation: {}\n")
+    with pytest.raises(UserError, match="evaluation"):
+        overview.run(workspace, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    [(name, facts)] = told["datasets"].items()
+    assert (name, facts["version"], facts["source"]) == (NAME, "0123456789abcdef.dir", None)
+    assert facts["last_attempt"].startswith("schedule; retrained: version 3, gate: passed, took 0:")
+    assert [one["name"] for one in told["models"]] == [NAME]
+    with pytest.raises(UserError, match="evaluation"):
+        overview.run(workspace, as_json=False)
+    assert f"{NAME}: last attempt: schedule; retrained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("least", [1, 5])
+def test_that_the_service_waits_for_more_exams_is_told(tmp_path, monkeypatch, least):
+    workspace = Workspace(tmp_path)
+    workspace.params.write_text(PARAMS.read_text() + f"retrain: {{minimum_new_exams: {least}}}\n")
+    monkeypatch.setattr(due, "source_state", lambda *_: "changed")
+    monkeypatch.setattr(versioning, "version", lambda *_: "0123456789abcdef.dir")
+    told = overview._reason(workspace, load(workspace.params), "tiny", [])
+    assert told is not None
+    assert ("the service waits for 5 new exams" in told) == (least == 5)
 
 
 def test_what_is_done_is_not_due(told, monkeypatch):
@@ -131,21 +160,21 @@ def test_of_several_parts_that_fail_each_is_told(ward, monkeypatch, capsys):
     away = RunError("MLflow at http://ann:secret@far does not answer")
     monkeypatch.setattr(overview, "last_retrainings", fails(away))
     with pytest.raises(RunError, match="MLflow at"):
-        overview.run(*ward, as_json=True)
+        overview.run(ward[0], as_json=True)
     shown = capsys.readouterr()
     told = json.loads(shown.out)["datasets"][NAME]
     assert (told["exams"], told["due"]) == (None, "what is out of date cannot be told now")
     first, second = shown.err.splitlines()
-    assert first == "failed: dvc status: no memory left"
-    assert second.startswith("error: ")
-    assert "cannot be read as a manifest" in second
+    assert first.startswith("error: ")
+    assert "cannot be read as a manifest" in first
+    assert second == "failed: dvc status: no memory left"
 
 
 def test_a_manifest_that_cannot_be_read_hides_no_table(ward, capsys):
     ward[0].manifest(NAME).parent.mkdir(parents=True)
     ward[0].manifest(NAME).write_bytes(b"PAR1")
     with pytest.raises(UserError, match="cannot be read as a manifest"):
-        overview.run(*ward, as_json=False)
+        overview.run(ward[0], as_json=False)
     assert "0123456789ab" in capsys.readouterr().out
 
 
@@ -156,7 +185,7 @@ def test_without_mlflow_the_datasets_are_told_and_then_what_failed(ward, monkeyp
 
     monkeypatch.setattr(overview, part, fails)
     with pytest.raises(RunError, match="does not answer"):
-        overview.run(*ward, as_json=True)
+        overview.run(ward[0], as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert shown["datasets"][NAME]["version"] == "0123456789abcdef.dir"
     assert shown["models"] is None
@@ -168,7 +197,7 @@ def test_without_dvc_the_models_are_told_and_then_what_failed(ward, monkeypatch,
 
     monkeypatch.setattr(versioning, "stale", fails)
     with pytest.raises(RunError, match="no memory left"):
-        overview.run(*ward, as_json=True)
+        overview.run(ward[0], as_json=True)
     assert len(json.loads(capsys.readouterr().out)["models"]) == 1
 
 
@@ -177,7 +206,7 @@ def test_everything_fits_80_columns(ward, monkeypatch):
     monkeypatch.setattr(overview, "out", console)
     stage = f"train@{NAME}-das_paper"
     with only_retraining(ward[0], [NAME], "keyslice retrain"), only_process_of(ward[0], stage):
-        overview.run(*ward, as_json=False)
+        overview.run(ward[0], as_json=False)
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines)

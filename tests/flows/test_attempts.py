@@ -37,11 +37,12 @@ def test_what_was_noted_is_read_back(workspace: Workspace) -> None:
     assert attempts.last(workspace, "scans") == begun
     assert begun.due == due
     assert not begun.was_cut_off
-    attempts.end(workspace, "scans", begun, "retrained")
+    attempts.end(workspace, "scans", begun, "retrained", "version 3, gate: passed")
     ended = attempts.last(workspace, "scans")
     assert ended is not None
     assert ended.ended is not None
-    assert replace(ended, ended=None, outcome="") == begun
+    assert replace(ended, ended=None, outcome="", result="") == begun
+    assert ended.words.startswith("arrival: 3 new exams; retrained: version 3, gate: passed, took ")
 
 
 def test_a_note_of_an_earlier_release_is_read(workspace: Workspace) -> None:
@@ -61,6 +62,17 @@ def test_a_killed_one_was_cut_off_and_those_in_a_row_are_counted(workspace: Work
         assert (last.was_cut_off, last.cut_off) == (True, times)
     attempts.end(workspace, "scans", attempts.begin(workspace, "scans", "", ""), "failed")
     assert attempts.begin(workspace, "scans", "", "").cut_off == 0
+
+
+def test_what_is_resumed_says_what_it_was_begun_for(workspace: Workspace) -> None:
+    _begun_and_killed(workspace)
+    attempt = attempts.begin(workspace, "scans", "resumed: the run of now was cut off", "")
+    assert (attempt.first, attempt.cut_off) == ("schedule", 1)
+    attempts.end(workspace, "scans", attempt, "stopped")
+    again = attempts.begin(workspace, "scans", "resumed: the run of now was stopped", "")
+    assert again.first == "schedule"
+    attempts.end(workspace, "scans", again, "stopped")
+    assert attempts.begin(workspace, "scans", "by hand", "").first == ""
 
 
 def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it(

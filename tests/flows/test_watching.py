@@ -5,6 +5,7 @@ import errno
 import json
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +18,15 @@ from keyslice.config import Params, Workspace, load
 from tests.servers.receiver import Receiver
 
 DEPLOYED = {"tiny": uuid4()}
+
+
+@pytest.fixture(autouse=True)
+def _key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = tmp_path / "secret" / "key"
+    key.parent.mkdir()
+    key.touch(0o600)
+    key.write_bytes(bytes(32))
+    monkeypatch.setenv("KEYSLICE_KEY_FILE", str(key))
 
 
 class Served:
@@ -61,11 +71,21 @@ def retrain(workspace: Workspace, settings: str) -> None:
         params.write(f"retrain: {settings}\n")
 
 
+def test_a_key_that_is_missing_is_told_before_an_exam_arrives(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Served(workspace, monkeypatch).told == []
+    monkeypatch.delenv("KEYSLICE_KEY_FILE")
+    [line] = Served(workspace, monkeypatch).told
+    assert line.startswith("KEYSLICE_KEY_FILE is not set; ")
+    assert line.endswith("no exams of tiny are taken in")
+
+
 def test_settings_that_change_are_taken_up_once(workspace: Workspace, served: Served) -> None:
     assert served.look() == []
     retrain(workspace, "{schedule: {every_minutes: 5}}")
     [line] = served.look()
-    assert re.fullmatch(r"params.yaml has changed; serving tiny \(20.* UTC\)", line)
+    assert re.fullmatch(r"params.yaml has changed; serving tiny \(next 20.* UTC\)", line)
     [params] = served.deployed
     schedule = params.retrain_settings("tiny").schedule
     assert schedule is not None

@@ -5,6 +5,7 @@ What one part needs and cannot have (DVC, MLflow) hides no other part: it is tol
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from rich.table import Table
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from flows import attempts, due
 from keyslice import versioning
-from keyslice.config import Params, Workspace
+from keyslice.config import Params, Workspace, load
 from keyslice.console import service
 from keyslice.console.output import end_with, err, out, print_json, say
 from keyslice.console.promotion import follows
@@ -47,8 +48,10 @@ class _Parts:
             return None
 
 
-def run(workspace: Workspace, params: Params, *, as_json: bool) -> None:
+def run(workspace: Workspace, *, as_json: bool) -> None:
     """Print what there is, what runs and what is due.
+
+    While params.yaml breaks a rule, of the datasets that the service has run for.
 
     Raises:
         UserError, RunError: a part could not be shown; the others have been, and of several the
@@ -57,15 +60,14 @@ def run(workspace: Workspace, params: Params, *, as_json: bool) -> None:
     parts = _Parts()
     with err.status("looking"):
         running = under_way(workspace)
-        busy = {
-            name for name in params.datasets if retraining_of(name) in {r.name for r in running}
-        }
-        stale = parts.ask(lambda: _stale(workspace, params, busy))
-        datasets = {
-            name: _dataset(workspace, params, name, name in busy, stale, parts)
-            for name in params.datasets
-        }
-        last = parts.ask(lambda: last_retrainings(workspace, params.datasets))
+        params = parts.ask(lambda: load(workspace.params))
+        names = attempts.known(workspace) if params is None else list(params.datasets)
+        busy = {name for name in names if retraining_of(name) in {r.name for r in running}}
+        datasets = {name: _dataset(workspace, name, parts) for name in names}
+        if params is not None:
+            for name, reason in _due(workspace, params, busy, parts).items():
+                datasets[name] |= {"source": params.dataset(name).source, "due": reason}
+        last = parts.ask(lambda: last_retrainings(workspace, names))
         # Not asked again: an MLflow that does not answer takes its time.
         registered = None if last is None else parts.ask(lambda: models(workspace))
     for name, one in (last or {}).items():
@@ -90,7 +92,8 @@ def _show(
     registered: list[Model] | None,
     waiting: list[str],
 ) -> None:
-    out.print(_dataset_table(datasets))
+    if datasets:
+        out.print(_dataset_table(datasets))
     for name, facts in datasets.items():
         if facts["due"]:
             helps = facts["due"] not in (due.SOURCE_UNSEEN, _UNTOLD)
@@ -117,28 +120,28 @@ def _show(
         out.print("No model is registered yet.")
 
 
-def _stale(workspace: Workspace, params: Params, busy: set[str]) -> list[str]:
-    """The stages that are out of date; those of datasets being retrained are left out."""
+def _due(
+    workspace: Workspace, params: Params, busy: set[str], parts: _Parts
+) -> dict[str, str | None]:
+    """Why the next run of each dataset would do work, in its words.
+
+    None: it would not, or is being done, or the dataset is not ingested.
+    """
     idle = [d for d in params.datasets if d not in busy and versioning.version(workspace, d)]
-    return versioning.stale(workspace, idle)
+    stale = parts.ask(lambda: versioning.stale(workspace, idle))
+    reasons = {name: parts.ask(partial(_reason, workspace, params, name, stale)) for name in idle}
+    return dict.fromkeys(params.datasets) | reasons
 
 
-def _dataset(
-    workspace: Workspace,
-    params: Params,
-    name: str,
-    busy: bool,
-    stale: list[str] | None,
-    parts: _Parts,
-) -> dict[str, Any]:
+def _dataset(workspace: Workspace, name: str, parts: _Parts) -> dict[str, Any]:
+    """What can be told of it without its settings."""
     version = versioning.version(workspace, name)
-    idle = version and not busy
     counted = parts.ask(lambda: counts(workspace, name))
     return {
-        "source": params.dataset(name).source,
+        "source": None,
         "version": version,
         **(counted or dict.fromkeys(("exams", "patients", "quarantined"))),
-        "due": parts.ask(lambda: _due(workspace, params, name, stale)) if idle else None,
+        "due": None,
         "drift": version and _drift(workspace, name, version),
         "last_retraining": None,
         "last_attempt": None if (last := attempts.last(workspace, name)) is None else last.words,
@@ -164,9 +167,12 @@ def _drift(workspace: Workspace, name: str, version: str) -> dict[str, Any] | No
     return told and {key: told[key] for key in ("sentence", "shifted", "reference")}
 
 
-def _due(workspace: Workspace, params: Params, name: str, stale: list[str] | None) -> str | None:
-    """Why the next run of an ingested dataset would do work, in its words; None: it would not."""
-    if reason := due.source(workspace, params, name):
+def _reason(workspace: Workspace, params: Params, name: str, stale: list[str] | None) -> str | None:
+    reason, least = due.source(workspace, params, name), params.retrain_settings(name)
+    if reason == due.SOURCE_CHANGED and least.minimum_new_exams > 1:
+        waits = f"the service waits for {least.minimum_new_exams} new exams"
+        return f"{reason}; {waits} (keyslice inbox {name} counts them)"
+    if reason:
         return reason
     if stale is None:
         return _UNTOLD
@@ -220,15 +226,16 @@ def _dataset_table(datasets: dict[str, dict[str, Any]]) -> Table:
     for name in ("exams", "patients", "quarantined"):
         table.add_column(name, justify="right")
     for name, facts in datasets.items():
+        source = facts["source"] or "?"
         if facts["version"] is None:
-            table.add_row(name, facts["source"], "[dim]not ingested[/dim]", "", "", "")
+            table.add_row(name, source, "[dim]not ingested[/dim]", "", "", "")
             continue
         if facts["exams"] is None:  # what is in the way is told at the end
-            table.add_row(name, facts["source"], facts["version"][:12], "?", "?", "?")
+            table.add_row(name, source, facts["version"][:12], "?", "?", "?")
             continue
         patients = str(facts["patients"] or "unknown")
         counts = (str(facts["exams"]), patients, str(facts["quarantined"] or ""))
-        table.add_row(name, facts["source"], facts["version"][:12], *counts)
+        table.add_row(name, source, facts["version"][:12], *counts)
     return table
 
 
@@ -272,8 +279,8 @@ def _table(*names: str) -> Table:
 
 
 def _retraining(last: Retraining, busy: bool) -> dict[str, Any]:
-    # One that nobody carries on was killed; the next retraining says so to MLflow.
-    state = "killed" if last.state == "running" and not busy else last.state
+    # One that nobody carries on was cut off; the next retraining says so to MLflow.
+    state = "cut off" if last.state == "running" and not busy else last.state
     times = {"begun": last.begun.isoformat(), "ended": last.ended and last.ended.isoformat()}
     return {"run_id": last.run_id, "version": last.version, "state": state} | times
 

@@ -8,10 +8,10 @@ from keyslice.config import Params, Workspace
 from keyslice.services.holder import holder
 
 
-def facts(workspace: Workspace, params: Params) -> dict[str, Any] | None:
+def facts(workspace: Workspace, params: Params | None) -> dict[str, Any] | None:
     """Whether `up` and `serve` run, their `servers` (page and health), and what is due `next`.
 
-    None: neither runs.
+    None: neither runs. Without settings nothing can be told of what is due.
     """
     up, serve = holder(workspace, "up"), holder(workspace, "serve")
     found = up or serve
@@ -19,7 +19,7 @@ def facts(workspace: Workspace, params: Params) -> dict[str, Any] | None:
         return None
     health = found.health()
     servers = {one.name: {"page": one.page, "health": health[one.name]} for one in found.servers}
-    due = _scheduled(workspace, params) if serve else {}
+    due = _scheduled(workspace, params) if serve and params else {}
     return {"up": up is not None, "serve": serve is not None, "servers": servers, "next": due}
 
 
@@ -27,8 +27,8 @@ def words(found: dict[str, Any] | None) -> str:
     """Of `facts`, the same in lines."""
     if found is None:
         return (
-            "\nNeither keyslice up nor keyslice serve runs here: but for Prefect's work pools\n"
-            "nothing is retrained on schedule or on arrival"
+            "\nNo service runs here: nothing is retrained on schedule or on arrival, unless\n"
+            "a work pool of Prefect does it; keyslice up starts one"
         )
     servers = found["servers"].items()
     listed = ", ".join(f"{name} {one['page']} ({one['health']})" for name, one in servers)
