@@ -208,3 +208,31 @@ def test_an_mlflow_that_stays_away_fails_the_run_and_the_next_one_goes_on(
     world.end()
     assert world.left() == undisturbed
     assert world.keyslice("retrain", "scans").startswith("Nothing new")
+
+
+@pytest.mark.parametrize("server", ["Prefect", "PostgreSQL"])
+def test_past_its_limit_an_outage_ends_the_run_and_the_next_one_goes_on(
+    world: Installation, undisturbed: Left, server: str
+) -> None:
+    world.restore()
+    seconds = {"PREFECT_CLIENT_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    world.start(**seconds)  # in place of minutes
+    world.wait(BOUNDARIES[COMPARED](world), "the moment did not come")
+    world.servers[server].kill()
+    assert _ended(world).outcome == "failed"
+    trainings = {name: world.runs_of(f"train@scans-{name}") for name in ("full", "das")}
+
+    again = world.ask("retrain", "scans", **seconds)
+    if again.returncode == 0:  # without Prefect's server it may have done all but tell of it
+        assert again.stdout.startswith("Nothing new")
+    else:
+        [line] = [line for line in again.stderr.splitlines() if line.startswith("failed: ")]
+        assert "does not answer" in line or "PREFECT_API_URL names" in line
+    assert "Traceback" not in again.stderr
+
+    world.servers[server].start()
+    world.keyslice("retrain", "scans")
+    assert {name: world.runs_of(f"train@scans-{name}") for name in trainings} == trainings
+    world.end()
+    assert world.left() == undisturbed
+    assert world.keyslice("retrain", "scans").startswith("Nothing new")
