@@ -223,7 +223,7 @@ def test_past_its_limit_an_outage_ends_the_run_and_the_next_one_goes_on(
     trainings = {name: world.runs_of(f"train@scans-{name}") for name in ("full", "das")}
 
     again = world.ask("retrain", "scans", **seconds)
-    if again.returncode == 0:  # without Prefect's server it may have done all but tell of it
+    if server == "Prefect" and again.returncode == 0:  # the run may have done all but tell of it
         assert again.stdout.startswith("Nothing new")
     else:
         [line] = [line for line in again.stderr.splitlines() if line.startswith("failed: ")]
