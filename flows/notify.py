@@ -24,13 +24,15 @@ of an error, which may name a file, a patient or a setting (`failure`).
 """
 
 import asyncio
+import contextvars
 import inspect
 import json
 import logging
 import os
 import re
 import secrets
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -48,6 +50,8 @@ from keyslice.versioning import StageFailed
 FORMAT = 1
 LONGEST = 1000
 """Characters of a sentence."""
+BLOCK_SECONDS = 60.0
+"""That a block has for a message."""
 _BLOCK = re.compile(r"[a-z0-9-]+/[a-z0-9-]+")
 _log = logging.getLogger(__name__)
 
@@ -220,6 +224,29 @@ def _deliver(workspace: Workspace, target: str, happening: Happening) -> Deliver
     return Delivery(target, "")
 
 
+def _within(seconds: float, work: Callable[[], None]) -> None:
+    """Raise what `work` raises, or NotDelivered where it has not ended in time; it may go on.
+
+    Blocks have time limits of their own, or none, as one that sends mail.
+    """
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # told by the thread that waits
+            raised.append(error)
+
+    context = contextvars.copy_context()  # as `webhook.unlogged` says
+    thread = threading.Thread(target=context.run, args=(run,), name="tell", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise webhook.NotDelivered(f"its service has not answered within {seconds:g} s")
+    for error in raised:
+        raise error
+
+
 def _notify(name: str, headline: str, lines: str) -> None:
     """Through a block that Prefect's server keeps; tried once, as blocks have their own ways.
 
@@ -243,11 +270,15 @@ def _notify(name: str, headline: str, lines: str) -> None:
             raise webhook.NotDelivered(
                 "it is no notification block, or the package of its type is not installed here"
             )
-        try:
+
+        def tell() -> None:
             with block.raise_on_failure():
                 told: Any = block.notify(body=lines, subject=headline)
                 if inspect.iscoroutine(told):  # of a type that has no other way
                     asyncio.run(told)
+
+        try:
+            _within(BLOCK_SECONDS, tell)
         except NotificationError:
             raise webhook.NotDelivered("its service did not take the message") from None
         except httpx.HTTPStatusError as error:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -146,6 +147,21 @@ def test_prefects_blocks_are_told_within_a_flow_and_their_addresses_are_logged_n
     ]
     for word in ("xSecretx", "ySecrety", "/services"):
         assert word not in caplog.text
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_block_whose_service_does_not_answer_is_not_waited_for(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KEYSLICE_WEBHOOK", raising=False)
+    monkeypatch.setattr(notify, "BLOCK_SECONDS", 0.5)
+    happening = notify.Happening("approval", "Version 3 waits.", dataset="tiny")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        CustomWebhookNotificationBlock(name="w", url=address, timeout=5).save("silent")
+        blocks = Notify(blocks=("custom-webhook/silent",))
+        told = flow(lambda: notify.deliver(workspace, blocks, happening), name="tell")()
+    assert [one.fault for one in told] == ["its service has not answered within 0.5 s"]
 
 
 def test_where_git_cannot_record_a_run_no_work_begins(
