@@ -608,6 +608,28 @@ def test_what_a_killed_run_had_begun_is_done_by_the_next(
     assert versioning.reproduce(workspace, "train@tiny-full") == "ran"
 
 
+@pytest.mark.parametrize(
+    ("script", "code", "times"),
+    [
+        ('test "$(wc -l < asked)" -lt 3 && kill -9 $$; echo answer', 0, 3),
+        ("kill -9 $$", -signal.SIGKILL, 3),
+        ("exit 3", 3, 1),
+    ],
+)
+def test_a_question_that_somebody_kills_is_asked_again(
+    tmp_path: Path, script: str, code: int, times: int
+) -> None:
+    found = processes.ask(("sh", "-c", f"echo x >> asked; {script}"), cwd=tmp_path)
+    assert found == processes.Finished(code, ("answer",) if code == 0 else ())
+    assert (tmp_path / "asked").read_text() == "x\n" * times
+
+
+def test_who_killed_dvc_each_time_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "DVC", ("sh", "-c", "kill -9 $$"))
+    with pytest.raises(versioning.DVCError, match=r"^dvc status: was ended by signal 9$"):
+        versioning.dvc.call(Workspace(tmp_path), "--wait-for-lock", "status")
+
+
 def test_children_find_this_environments_commands_and_phone_nobody(tmp_path: Path) -> None:
     code = "import os, shutil; print(shutil.which('dvc')); print(os.environ['DVC_NO_ANALYTICS'])"
     found = versioning.run([sys.executable, "-c", code], cwd=tmp_path).lines

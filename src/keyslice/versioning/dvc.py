@@ -233,11 +233,11 @@ def call(workspace: Workspace, *arguments: str) -> tuple[str, ...]:
     """
     command = next(word for word in arguments if not word.startswith("-"))
     try:
-        finished = processes.run((*processes.DVC, *arguments), cwd=workspace.root, limit=LONGEST)
+        finished = processes.ask((*processes.DVC, *arguments), cwd=workspace.root, limit=LONGEST)
     except processes.TimeLimitError as late:
         raise processes.TimeLimitError(f"dvc {command} {late}; does its cache answer?") from None
     if finished.code != 0:
-        last = _last_words(finished)
+        last = _last_words(finished) or f"was ended by signal {-finished.code}"
         detail = f"dvc {command}: {last}"
         busy = _BUSY.search(last)
         raise Busy(Path(busy["path"]), detail) if busy else DVCError(detail)

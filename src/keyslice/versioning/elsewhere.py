@@ -291,7 +291,7 @@ def _fetch(workspace: Workspace, md5s: Sequence[str], remote: str) -> Path:
     """Have files, and folders with all that is in them, in DVC's cache; returns its folder."""
     command = (sys.executable, "-c", _SCRIPT, remote, json.dumps(md5s))
     try:
-        finished = processes.run(command, cwd=workspace.root, limit=dvc.LONGEST)
+        finished = processes.ask(command, cwd=workspace.root, limit=dvc.LONGEST)
     except processes.TimeLimitError as late:
         raise processes.TimeLimitError(f"DVC's remote {remote}: fetching {late}") from None
     said = [line for line in finished.lines if line.strip()]

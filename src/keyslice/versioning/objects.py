@@ -271,7 +271,7 @@ def settings(workspace: Workspace) -> dict[str, str]:
         RunError: they cannot be read.
     """
     command = (*processes.DVC, "config", "--list")
-    finished = processes.run(command, cwd=workspace.root)
+    finished = processes.ask(command, cwd=workspace.root)
     if finished.code != 0:
         said = finished.lines[-1] if finished.lines else f"exit code {finished.code}"
         raise RunError(f"dvc config: {without_credentials(said)}")

@@ -30,6 +30,8 @@ CHILDREN = Path("state") / "children"
 """Below a workspace: a note for each child that runs."""
 LAST_WORDS = 0.5
 """Seconds from a child's end to that of its output, before what else holds that is ended, too."""
+ATTEMPTS = 3
+"""At a question that is killed each time."""
 TAIL = 200
 """Last lines of output that are kept in memory."""
 LOG_BYTES = 1_000_000
@@ -85,6 +87,21 @@ def environment() -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "GIT_TERMINAL_PROMPT": "0",
     }
+
+
+def ask(command: Sequence[str], *, cwd: Path, limit: float | None = None) -> Finished:
+    """`run` for what may be begun again: it is, where somebody kills it, ATTEMPTS times in all.
+
+    A system that is short of memory does so.
+
+    Raises: see `run`.
+    """
+    finished = run(command, cwd=cwd, limit=limit)
+    for _ in range(1, ATTEMPTS):
+        if finished.code >= 0:
+            break
+        finished = run(command, cwd=cwd, limit=limit)
+    return finished
 
 
 def run(

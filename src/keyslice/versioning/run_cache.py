@@ -48,7 +48,7 @@ def known(workspace: Workspace, stages: Sequence[str]) -> list[str]:
     if not stages:
         return []
     command = (sys.executable, "-c", _SCRIPT, json.dumps(list(stages)))
-    finished = processes.run(command, cwd=workspace.root)
+    finished = processes.ask(command, cwd=workspace.root)
     said = [line for line in finished.lines if line.strip()]
     if finished.code != 0:
         raise DVCError(f"what DVC has of {stages[0]}: {said[-1] if said else finished.code}")
