@@ -1,0 +1,205 @@
+"""One subsampling layer at another phase: the activations that it would compute and throw away.
+
+A layer with stride R keeps one of R² phases of the map that it would have with stride 1 (Tsai, Liu
+and Yeh, arXiv 2410.01083). At offset (dy,dx) it keeps the one that begins dy rows and dx columns
+later: its input is padded as ever, extended at the far end by the same padding, and read from there.
+Offset (0,0) is the layer itself.
+"""
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from timm.layers import AvgPool2dSame, BlurPool2d, Conv2dSame
+from timm.layers.pool2d_same import MaxPool2dSame
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, pad
+
+Offset = tuple[int, int]
+"""Rows and columns, each less than the stride."""
+
+CONVOLUTIONS = (nn.Conv2d, BlurPool2d)
+POOLS = (nn.MaxPool2d, nn.AvgPool2d)
+_WITHOUT_SAME = {
+    Conv2dSame: nn.Conv2d,
+    MaxPool2dSame: nn.MaxPool2d,
+    AvgPool2dSame: nn.AvgPool2d,
+}
+"""What pads as TensorFlow does, whatever the size, and the same layer that pads as it is told."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A layer along rows or columns, in pixels.
+
+    Args:
+        reach: of its kernel, dilation included.
+        stride: from one output to the next.
+        padding: before the first pixel and after the last; None: as much as TensorFlow's `SAME`.
+        ceil: whether a window that hangs over the end counts.
+    """
+
+    reach: int
+    stride: int
+    padding: int | None
+    ceil: bool
+
+    def outputs(self, size: int) -> int:
+        """Of a map of `size` pixels."""
+        if self.padding is None:
+            return math.ceil(size / self.stride)
+        left = size + 2 * self.padding - self.reach
+        if not self.ceil:
+            return left // self.stride + 1
+        found = math.ceil(left / self.stride) + 1
+        # As torch: the last window begins on the map or the padding before it.
+        return found - ((found - 1) * self.stride >= size + self.padding)
+
+    def span(self, outputs: int) -> int:
+        """The pixels, padding included, that so many outputs read."""
+        return (outputs - 1) * self.stride + self.reach
+
+    def around(self, size: int) -> tuple[int, int]:
+        """The layer's own padding of a map, before and after."""
+        if self.padding is not None:
+            return self.padding, self.padding
+        total = max(self.span(self.outputs(size)) - size, 0)
+        return total // 2, total - total // 2
+
+
+class Phases:
+    """The phases of one layer.
+
+    Args:
+        layer: a convolution or pooling layer, torch's or timm's; it is left as it is.
+
+    Attributes:
+        stride: of rows and columns.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        assert may_shift(layer)
+        self._layer, self._bare = layer, _unpadded(layer)
+        self.stride = _pair(layer.stride)
+        same = type(layer) in _WITHOUT_SAME or getattr(layer, "same_pad", False)
+        padding = (None, None) if same else _padding(layer)
+        ceil = bool(getattr(layer, "ceil_mode", False))
+        axes = zip(_reach(layer), self.stride, padding, strict=True)
+        self._axes = [Axis(*axis, ceil) for axis in axes]
+        # To a maximum the nearest pixel is as good as nothing, and a window that has left the map
+        # gets a number.
+        own = getattr(layer, "padding_mode", getattr(layer, "pad_mode", "zeros"))
+        far = "replicate" if isinstance(layer, nn.MaxPool2d) else "zeros"
+        self._modes = (far if far == "replicate" else own, far)
+
+    @property
+    def offsets(self) -> list[Offset]:
+        """All that there are, (0,0) first."""
+        return [(row, column) for row in range(self.stride[0]) for column in range(self.stride[1])]
+
+    def __call__(self, maps: Tensor, offsets: Sequence[Offset]) -> Tensor:
+        """The layer's output.
+
+        Args:
+            maps: (N,C,H,W).
+            offsets: N, one for each map.
+
+        Returns:
+            (N,C',H',W'), the size of the layer's own output; gradients flow through. At offset
+            (0,0) it is that output.
+        """
+        still = [n for n, offset in enumerate(offsets) if not any(offset)]
+        if len(still) == len(offsets):
+            return self._layer(maps)
+        moved = sorted((offset, n) for n, offset in enumerate(offsets) if any(offset))
+        order = [n for _, n in moved]
+        parts = [self._moved(maps[order], [offset for offset, _ in moved])]
+        if still:
+            parts.insert(0, self._layer(maps[still]))
+        return torch.cat(parts)[torch.tensor([*still, *order]).argsort()]
+
+    def _moved(self, maps: Tensor, offsets: Sequence[Offset]) -> Tensor:
+        """As `__call__`, for offsets in ascending order."""
+        mean = _means_what_exists(self._layer)
+        if mean:
+            maps = torch.cat([maps, torch.ones_like(maps[:, :1])], 1)
+        size = maps.shape[-2:]
+        rows, columns = (a.span(a.outputs(n)) for a, n in zip(self._axes, size, strict=True))
+        maps, windows, begin = self._extended(maps, (rows, columns)), list[Tensor](), 0
+        for (top, left), count in Counter(offsets).items():
+            part = maps[begin : begin + count]
+            windows.append(part[:, :, top : top + rows, left : left + columns])
+            begin += count
+        found = torch.cat(windows)
+        if not mean:
+            return self._bare(found)
+        sums = avg_pool2d(found, self._bare.kernel_size, self._bare.stride, divisor_override=1)
+        return sums[:, :-1] / sums[:, -1:].clamp(min=1)
+
+    def _extended(self, maps: Tensor, spans: Sequence[int]) -> Tensor:
+        """Padded as the layer pads, and at the end as far as the last phase reads."""
+        rows, columns = (
+            (before, after, max(0, span + axis.stride - 1 - before - size - after))
+            for axis, span, size in zip(self._axes, spans, maps.shape[-2:], strict=True)
+            for before, after in [axis.around(size)]
+        )
+        own, far = self._modes
+        maps = _padded(maps, (*columns[:2], *rows[:2]), own)
+        return _padded(maps, (0, columns[2], 0, rows[2]), far)
+
+
+def _padded(maps: Tensor, sides: Sequence[int], mode: str) -> Tensor:
+    if not any(sides):
+        return maps
+    return pad(maps, list(sides), mode="constant" if mode == "zeros" else mode)
+
+
+def may_shift(module: nn.Module) -> bool:
+    """Whether a module subsamples, in a way that is known here."""
+    if not isinstance(module, (*CONVOLUTIONS, *POOLS)) or max(_pair(module.stride)) == 1:
+        return False
+    # With gaps in its window a maximum might meet padding alone.
+    return not isinstance(module, nn.MaxPool2d) or _pair(module.dilation) == (1, 1)
+
+
+def _unpadded(layer: nn.Module) -> nn.Module:
+    """The layer with the same parameters, which takes its input as it is."""
+    bare = copy.copy(layer)
+    bare.__class__ = _WITHOUT_SAME.get(type(layer), type(layer))
+    for name, value in (("padding_mode", "zeros"), ("same_pad", False), ("ceil_mode", False)):
+        if hasattr(layer, name):
+            setattr(bare, name, value)
+    bare.padding = [0] * 4 if isinstance(layer, BlurPool2d) else (0, 0)  # pyright: ignore
+    return bare
+
+
+def _means_what_exists(layer: nn.Module) -> bool:
+    """Whether it is a mean over the pixels that exist."""
+    return (
+        isinstance(layer, nn.AvgPool2d)
+        and not isinstance(layer, AvgPool2dSame)
+        and not layer.count_include_pad
+        and layer.divisor_override is None
+    )
+
+
+def _reach(layer: nn.Module) -> tuple[int, int]:
+    kernel = _pair(layer.filt_size if isinstance(layer, BlurPool2d) else layer.kernel_size)
+    dilation = _pair(getattr(layer, "dilation", 1))
+    return dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
+
+
+def _padding(layer: nn.Module) -> tuple[int, int]:
+    if isinstance(layer, BlurPool2d):
+        return layer.padding[0], layer.padding[0]
+    return (0, 0) if layer.padding == "valid" else _pair(layer.padding)
+
+
+def _pair(value: object) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    first, second = value  # pyright: ignore[reportGeneralTypeIssues]
+    return int(first), int(second)

@@ -1,0 +1,125 @@
+"""A subsampling layer at an offset, against the same layer at stride 1, of which a phase is picked."""
+
+import pytest
+import torch
+from timm.layers import BlurPool2d, Conv2dSame, StdConv2d, StdConv2dSame
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from keyslice.models.discarded.phase import Phases, may_shift
+
+SIZES = [(8, 8), (7, 9), (5, 6), (3, 3)]
+ZEROS = [
+    lambda s: nn.Conv2d(3, 4, 3, s, 1),
+    lambda s: nn.Conv2d(3, 3, 5, s, 2, bias=False, groups=3),
+    lambda s: nn.Conv2d(3, 4, 1, s),
+    lambda s: nn.Conv2d(3, 4, 3, s, 2, dilation=2),
+    lambda s: StdConv2d(3, 4, 3, s, 1),
+    lambda s: nn.AvgPool2d(3, s, 1),
+    lambda s: nn.AvgPool2d(2, s),
+]
+
+
+def _dense(layer: nn.Module, maps: Tensor, more: int, fill: float) -> Tensor:
+    """What a layer gives at stride 1, with as much padding more at the end."""
+    before = layer.padding if isinstance(layer.padding, int) else layer.padding[0]
+    padded = pad(maps, (before, before + more, before, before + more), value=fill)
+    layer.padding = layer.padding if isinstance(layer.padding, int) else (0, 0)
+    if isinstance(layer.padding, int):
+        layer.padding = 0
+    return layer(padded)
+
+
+@pytest.mark.parametrize("make", ZEROS)
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_an_offset_picks_its_phase_of_the_dense_map(make, stride, size) -> None:
+    torch.manual_seed(0)
+    layer, dense = make(stride), make(1)
+    dense.load_state_dict(layer.state_dict())
+    phases, maps = Phases(layer), torch.randn(2, 3, *size)
+    own = layer(maps)
+    full = _dense(dense, maps, stride, 0.0)
+    for row, column in phases.offsets:
+        picked = full[:, :, row::stride, column::stride][:, :, : own.shape[2], : own.shape[3]]
+        found = phases(maps, [(row, column)] * 2)
+        torch.testing.assert_close(found, picked, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (2, 0), (2, 1), (3, 0)])
+def test_a_maximum_is_over_what_exists(size, kernel, padding) -> None:
+    layer, dense = nn.MaxPool2d(kernel, 2, padding), nn.MaxPool2d(kernel, 1)
+    maps = torch.randn(1, 3, *size)
+    padded = pad(maps, [padding, padding + 2] * 2, value=-torch.inf)
+    full, own = dense(padded), layer(maps)
+    phases = Phases(layer)
+    for row, column in phases.offsets:
+        picked = full[:, :, row::2, column::2][:, :, : own.shape[2], : own.shape[3]]
+        found = phases(maps, [(row, column)])
+        assert found.isfinite().all()
+        inside = picked.isfinite()
+        assert torch.equal(found[inside], picked[inside])
+
+
+def test_a_mean_over_what_exists_counts_no_padding() -> None:
+    layer = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+    maps = torch.ones(1, 2, 5, 7)
+    for down, right in Phases(layer).offsets:
+        wanted = torch.ones(1, 2, 3, 4)
+        wanted[:, :, 3 - down :] = wanted[..., 4 - right :] = 0  # no pixel is left there
+        assert torch.equal(Phases(layer)(maps, [(down, right)]), wanted)
+
+
+EVERY = [
+    *[make(2) for make in ZEROS],
+    nn.MaxPool2d(3, 2, 1),
+    nn.MaxPool2d(2, 2, ceil_mode=True),
+    nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False),
+    nn.AvgPool2d(2, 2, ceil_mode=True),
+    nn.Conv2d(3, 4, 3, 2, 1, padding_mode="reflect"),
+    nn.Conv2d(3, 4, 4, 4),
+    nn.Conv2d(3, 4, 3, (2, 1), 1),
+    Conv2dSame(3, 4, 3, 2),
+    StdConv2dSame(3, 4, 3, 2),
+    BlurPool2d(3),
+]
+
+
+@pytest.mark.parametrize("layer", EVERY, ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize("size", [(9, 12), (5, 6)])
+def test_whatever_the_layer_its_own_phase_is_itself_and_each_map_has_its_own(layer, size) -> None:
+    phases, maps = Phases(layer), torch.randn(3, 3, *size)
+    own = layer(maps)
+    assert torch.equal(phases(maps, [(0, 0)] * 3), own)
+    last, middle = phases.offsets[-1], phases.offsets[len(phases.offsets) // 2]
+    mixed = phases(maps, [last, (0, 0), middle])
+    assert mixed.shape == own.shape
+    for n, offset in enumerate([last, (0, 0), middle]):
+        alone = phases(maps[n : n + 1], [offset])[0]
+        torch.testing.assert_close(mixed[n], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", EVERY, ids=lambda layer: type(layer).__name__)
+def test_inside_a_map_an_offset_is_a_map_that_begins_later(layer) -> None:
+    phases, maps = Phases(layer), torch.randn(1, 3, 24, 24)
+    for down, right in [phases.offsets[1], phases.offsets[-1]]:
+        if getattr(layer, "same_pad", isinstance(layer, Conv2dSame)) and (down or right):
+            continue  # where it pads depends on the size
+        found, later = phases(maps, [(down, right)]), layer(maps[:, :, down:, right:])
+        inside = (..., slice(2, later.shape[2] - 2), slice(2, later.shape[3] - 2))
+        torch.testing.assert_close(found[inside], later[inside], rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_flow_through() -> None:
+    layer = nn.Conv2d(2, 2, 3, 2, 1).double()
+    maps = torch.randn(2, 2, 5, 5, dtype=torch.double, requires_grad=True)
+    phases = Phases(layer)
+    assert torch.autograd.gradcheck(lambda m: phases(m, [(1, 0), (0, 0)]), maps)
+
+
+@pytest.mark.parametrize(
+    "other", [nn.Conv2d(3, 4, 3, 1, 1), nn.Linear(2, 2), nn.MaxPool2d(3, 2, dilation=2)]
+)
+def test_what_does_not_subsample_or_is_unknown_is_none(other) -> None:
+    assert not may_shift(other)

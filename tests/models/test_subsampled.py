@@ -1,0 +1,239 @@
+"""Networks at other phases, run from the image and resumed, and the search over their states."""
+
+from collections.abc import Sequence
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from keyslice.errors import UserError
+from keyslice.models.discarded.aggregation import StateAttention, aligned, displacement
+from keyslice.models.discarded.network import Level, Start, State, Subsampled
+from keyslice.models.discarded.search import children, entropy, search
+
+NETWORKS = {
+    "mobilenetv3_small_100": 5,
+    "resnet18": 5,
+    "efficientnet_b0": 5,
+    "convnext_atto": 4,
+    "vit_tiny_patch16_224": 1,
+    "maxima": 3,
+    "mixnet_s": 5,
+}
+"""Each with its number of levels."""
+
+
+class _Features(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.network = timm.create_model(name, num_classes=0)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.network.forward_features(frames)  # pyright: ignore[reportCallIssue]
+
+
+class _InPlace(nn.Module):
+    """Writes into what it has read before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        maps = self.first(frames)
+        found = self.second(maps)
+        maps += 1
+        return found + maps.mean((2, 3), keepdim=True)
+
+
+def _network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if name != "maxima":
+        return _Features(name).eval()
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.MaxPool2d(3, 2, 1),
+    ).eval()
+
+
+@pytest.fixture(params=NETWORKS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@torch.no_grad()
+def test_without_offsets_it_is_the_network_and_resumed_it_is_what_it_is_from_the_image(
+    name: str,
+) -> None:
+    module = _network(name)
+    frames = torch.randn(3, 3, *[224 if "vit" in name else 64] * 2)
+    network = Subsampled(module, frames[:1])
+    assert len(network.levels) == NETWORKS[name]
+    assert torch.equal(network(frames, network.origin), module(frames))
+    [own] = network.run([Start(network.origin, 0, (frames,))])
+    for number, level in enumerate(network.levels):
+        state = list(network.origin)
+        state[number] = level.offsets[-1]
+        cut = network.cut(number)
+        [found] = network.run([Start(tuple(state), cut, own.values[cut])])
+        torch.testing.assert_close(found.output, network(frames, tuple(state)))
+        assert not torch.equal(found.output, own.output)
+        [again] = network.run([Start(network.origin, cut, own.values[cut])])
+        assert torch.equal(again.output, own.output)
+
+
+@torch.no_grad()
+def test_what_is_read_again_is_not_written_into() -> None:
+    module, frames = _InPlace().eval(), torch.randn(2, 3, 8, 8)
+    network = Subsampled(module, frames[:1])
+    [own] = network.run([Start(network.origin, 0, (frames,))])
+    for _ in range(2):
+        [found] = network.run([Start(network.origin, 2, own.values[2])])
+        assert torch.equal(found.output, own.output)
+
+
+@torch.no_grad()
+def test_runs_that_join_at_cuts_of_their_own_are_what_each_is_alone() -> None:
+    network, frames = _small()
+    states = [((0, 0), (0, 0), (1, 0)), ((0, 0), (1, 1), (0, 0)), ((0, 1), (0, 0), (0, 0))]
+    own = network.run([Start(network.origin, 0, (frames[2 * n : 2 * n + 2],)) for n in range(3)])
+    starts = [
+        Start(state, cut, own[n].values[cut])
+        for n, (state, cut) in enumerate(zip(states, (3, 2, 1), strict=True))
+    ]
+    for n, found in enumerate(network.run(starts)):
+        alone = network(frames[2 * n : 2 * n + 2], states[n])
+        torch.testing.assert_close(found.output, alone)
+
+
+def _small() -> tuple[Subsampled, Tensor]:
+    frames = torch.randn(6, 3, 16, 16)
+    return Subsampled(_network("maxima"), frames[:1]), frames
+
+
+@torch.no_grad()
+def test_layers_side_by_side_have_one_offset_and_layers_may_be_named() -> None:
+    frames = torch.randn(1, 3, 64, 64)
+    module = _network("resnet18")
+    network = Subsampled(module, frames, ["network.layer3.0.downsample.0"])
+    [level] = network.levels
+    assert level.layers == ("network.layer3.0.conv1", "network.layer3.0.downsample.0")
+    # What is left out of the search scales all the same.
+    assert (level.scale, network.scale) == ((8, 8), (32, 32))
+    assert displacement(network, ((1, 0),)) == (0.25, 0.0)
+    with pytest.raises(UserError, match="did you mean 'network.layer3.0.conv1'"):
+        Subsampled(module, frames, ["network.layer3.0.conv"])
+
+
+def test_a_network_that_does_not_subsample_or_cannot_be_followed_is_refused() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, 2)
+
+        def forward(self, frames: Tensor) -> Tensor:
+            return self.conv(frames) if frames.sum() > 0 else frames
+
+    frames = torch.randn(1, 3, 8, 8)
+    with pytest.raises(UserError, match="subsamples"):
+        Subsampled(nn.Conv2d(3, 3, 3), frames)
+    with pytest.raises(UserError, match="cannot be traced"):
+        Subsampled(Branches(), frames)
+
+
+@pytest.mark.parametrize("strides", [(2, 2, 2), (2, 3), (4,)])
+def test_each_state_has_one_way_to_it(strides: Sequence[int]) -> None:
+    levels = [
+        Level(("layer",), tuple((a, b) for a in range(s) for b in range(s)), (1, 1))
+        for s in strides
+    ]
+    root: State = tuple((0, 0) for _ in levels)
+    found, left = [root], [root]
+    while left:
+        state = left.pop()
+        for child, level in children(state, levels):
+            assert child[:level] == state[:level]
+            assert not any(map(any, child[level + 1 :]))
+            found.append(child)
+            left.append(child)
+    total = 1
+    for stride in strides:
+        total *= stride**2
+    assert len(found) == len(set(found)) == total
+
+
+@torch.no_grad()
+def test_the_best_that_can_be_extended_is_extended() -> None:
+    network, frames = _small()
+    torch.manual_seed(1)
+    told: dict[State, float] = {}
+
+    def criterion(_: Sequence[int], outputs: Sequence[Tensor]) -> list[float]:
+        return [float(one.std()) for one in outputs]
+
+    [found] = search(network, [frames], criterion, 40)
+    assert found[0].state == network.origin
+    left: dict[State, list[State]] = {}
+    for looked in found:
+        if told:
+            best = max((s for s in left if left[s]), key=lambda state: told[state])
+            assert left[best].pop(0) == looked.state
+        told[looked.state] = looked.score
+        left[looked.state] = [child for child, _ in children(looked.state, network.levels)]
+
+
+@torch.no_grad()
+def test_all_states_are_looked_at_where_the_budget_allows_and_each_exam_has_its_own_way() -> None:
+    network, frames = _small()
+
+    def criterion(exams: Sequence[int], outputs: Sequence[Tensor]) -> list[float]:
+        return [float(one[0].sum()) * (-1) ** n for n, one in zip(exams, outputs, strict=True)]
+
+    exams = [frames[:1], frames[:1], frames[1:6]]
+    both = search(network, exams, criterion, 20)
+    assert [one.state for one in both[0]] != [one.state for one in both[1]]
+    for exam, found in zip(exams, both, strict=True):
+        for one in found:
+            torch.testing.assert_close(one.output, network(exam, one.state))
+    every = search(network, exams, criterion, 1000)
+    assert [len({one.state for one in found}) for found in every] == [64, 64, 64]
+    assert [one.state for one in every[2]][:20] == [one.state for one in both[2]]
+
+
+def test_entropy_is_that_of_the_prediction() -> None:
+    found = entropy(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+    torch.testing.assert_close(found, torch.tensor([0.6931472, 0.0]))
+
+
+def test_maps_are_moved_back_by_what_they_are_off() -> None:
+    columns = torch.arange(8.0).expand(1, 1, 6, 8)  # of the network itself: each pixel its column
+    later = columns + 0.5
+    [[[row, *_]]] = aligned(later, [(0.0, 0.5)])
+    torch.testing.assert_close(row[1:], columns[0, 0, 0, 1:])
+    rows = torch.arange(6.0)[:, None].expand(1, 1, 6, 8)
+    found = aligned(rows + 1, [(1.0, 0.0)])
+    torch.testing.assert_close(found[:, :, 1:], rows[:, :, 1:])
+
+
+@torch.no_grad()
+def test_a_state_that_is_moved_back_lies_on_the_network_itself() -> None:
+    """A network that only thins its image: what it shows at a position is where that is."""
+    module = nn.Sequential(nn.MaxPool2d(1, 2), nn.MaxPool2d(1, 2)).eval()
+    image = torch.arange(64.0).expand(1, 1, 64, 64).clone()
+    network = Subsampled(module, image)
+    for state in [((0, 1), (0, 0)), ((0, 0), (0, 1)), ((1, 1), (0, 1))]:
+        back = aligned(network(image, state), [displacement(network, state)])
+        torch.testing.assert_close(back[..., 1:-1], module(image)[..., 1:-1])
+
+
+def test_attention_begins_as_the_mean_and_learns() -> None:
+    maps = torch.randn(5, 2, 4, 8)
+    attention = StateAttention(8, 16)
+    torch.testing.assert_close(attention(maps), maps.mean(0))
+    attention(maps).square().sum().backward()
+    assert attention.query.weight.grad is not None
+    assert attention.query.weight.grad.abs().sum() > 0
