@@ -125,7 +125,7 @@ def test_layers_side_by_side_have_one_offset_and_layers_may_be_named() -> None:
     # What is left out of the search scales all the same.
     assert (level.scale, network.scale) == ((8, 8), (32, 32))
     assert displacement(network, ((1, 0),)) == (0.25, 0.0)
-    with pytest.raises(UserError, match="did you mean 'network.layer3.0.conv1'"):
+    with pytest.raises(UserError, match=r"did you mean 'network\.layer3\.0\.conv1'"):
         Subsampled(module, frames, ["network.layer3.0.conv"])
 
 
@@ -152,7 +152,8 @@ def test_each_state_has_one_way_to_it(strides: Sequence[int]) -> None:
         for s in strides
     ]
     root: State = tuple((0, 0) for _ in levels)
-    found, left = [root], [root]
+    found: list[State] = [root]
+    left: list[State] = [root]
     while left:
         state = left.pop()
         for child, level in children(state, levels):

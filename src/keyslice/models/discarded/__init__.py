@@ -1,0 +1,23 @@
+"""Activations that subsampling layers throw away, brought back at test time (arXiv 2410.01083).
+
+Usable alone, on any network that torch.fx can follow:
+
+    network = Subsampled(model.eval(), frames[:1])
+    looked = search(network, [frames], criterion, budget=8)
+"""
+
+from keyslice.models.discarded.network import Level, State, Subsampled
+from keyslice.models.discarded.phase import Offset, Phases
+from keyslice.models.discarded.search import Criterion, Looked, entropy, search
+
+__all__ = [
+    "Criterion",
+    "Level",
+    "Looked",
+    "Offset",
+    "Phases",
+    "State",
+    "Subsampled",
+    "entropy",
+    "search",
+]

@@ -1,7 +1,7 @@
 """From the maps of several states to one: mean, weighted by entropy, or by learned attention.
 
-A state's maps lie a little off those of the network itself: by its offsets, counted in pixels of the
-last map. They are moved back before positions are compared.
+A state's maps lie a little off those of the network itself: by its offsets, counted in pixels of
+the last map. They are moved back before positions are compared.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A network whose subsampling layers may be at any phase, run from the image or from one of them on.
+"""A network whose subsampling layers may be at any phase, run from the image or from one of them.
 
 It is traced (torch.fx) down to its subsampling layers and no further: whatever holds none is called
 as it is. Where such a layer begins, the values that the rest needs are a cut; a run that differs
@@ -31,7 +31,8 @@ class Level:
     Attributes:
         layers: their names.
         offsets: that they can be at, (0,0) first.
-        scale: pixels of the image from one pixel of the maps that they read to the next; rows, columns.
+        scale: pixels of the image from one pixel of the maps that they read to the next; rows,
+            columns.
     """
 
     layers: tuple[str, ...]
@@ -56,7 +57,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Passed:
-    """A run that has come to its end: the network's output, and the values at the cuts it came by."""
+    """A run that has come to its end: the network's output, and the values at cuts on its way."""
 
     output: Tensor
     values: Mapping[int, Values] = field(repr=False)
@@ -139,7 +140,7 @@ class Subsampled:
                 split = [value.split([counts[n] for n in joined]) for value in values]
                 for place, n in enumerate(joined):
                     kept[n][cut + 1] = tuple(each[place] for each in split)
-        [output] = values
+        output = values[0]
         outputs = dict(zip(joined, output.split([counts[n] for n in joined]), strict=True))
         return [Passed(outputs[n], kept[n]) for n in range(len(starts))]
 
@@ -157,7 +158,7 @@ class Subsampled:
         for node in self._nodes[self._edges[cut] : self._edges[cut + 1]]:
             if node.op in ("placeholder", "get_attr"):
                 if node.op == "placeholder" and node not in known:
-                    [known[node]] = values
+                    known[node] = values[0]
                 continue
             args, kwargs = map_arg(node.args, value), map_arg(node.kwargs, value)
             if node.op == "output":
@@ -232,7 +233,7 @@ class Subsampled:
         return free, writes
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

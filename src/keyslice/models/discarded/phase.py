@@ -1,9 +1,9 @@
 """One subsampling layer at another phase: the activations that it would compute and throw away.
 
-A layer with stride R keeps one of R² phases of the map that it would have with stride 1 (Tsai, Liu
-and Yeh, arXiv 2410.01083). At offset (dy,dx) it keeps the one that begins dy rows and dx columns
-later: its input is padded as ever, extended at the far end by the same padding, and read from there.
-Offset (0,0) is the layer itself.
+A layer with stride R keeps one of R² phases of the map that it would have with stride 1
+(arXiv 2410.01083). At offset (dy,dx) it keeps the one that begins dy rows and dx columns later: its
+input is padded as ever, extended at the far end with zeros, and read from there. Offset (0,0) is
+the layer itself.
 """
 
 import copy
@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from timm.layers import AvgPool2dSame, BlurPool2d, Conv2dSame
-from timm.layers.pool2d_same import MaxPool2dSame
+from timm.layers.blur_pool import BlurPool2d
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
@@ -83,6 +84,7 @@ class Phases:
     def __init__(self, layer: nn.Module) -> None:
         assert may_shift(layer)
         self._layer, self._bare = layer, _unpadded(layer)
+        self._counts, self._kernel = _means_what_exists(layer), _kernel(layer)
         self.stride = _pair(layer.stride)
         same = type(layer) in _WITHOUT_SAME or getattr(layer, "same_pad", False)
         padding = (None, None) if same else _padding(layer)
@@ -123,8 +125,7 @@ class Phases:
 
     def _moved(self, maps: Tensor, offsets: Sequence[Offset]) -> Tensor:
         """As `__call__`, for offsets in ascending order."""
-        mean = _means_what_exists(self._layer)
-        if mean:
+        if self._counts:
             maps = torch.cat([maps, torch.ones_like(maps[:, :1])], 1)
         size = maps.shape[-2:]
         rows, columns = (a.span(a.outputs(n)) for a, n in zip(self._axes, size, strict=True))
@@ -134,9 +135,9 @@ class Phases:
             windows.append(part[:, :, top : top + rows, left : left + columns])
             begin += count
         found = torch.cat(windows)
-        if not mean:
+        if not self._counts:
             return self._bare(found)
-        sums = avg_pool2d(found, self._bare.kernel_size, self._bare.stride, divisor_override=1)
+        sums = avg_pool2d(found, self._kernel, self.stride, divisor_override=1)
         return sums[:, :-1] / sums[:, -1:].clamp(min=1)
 
     def _extended(self, maps: Tensor, spans: Sequence[int]) -> Tensor:
@@ -186,15 +187,19 @@ def _means_what_exists(layer: nn.Module) -> bool:
     )
 
 
+def _kernel(layer: nn.Module) -> tuple[int, int]:
+    return _pair(layer.filt_size if isinstance(layer, BlurPool2d) else layer.kernel_size)
+
+
 def _reach(layer: nn.Module) -> tuple[int, int]:
-    kernel = _pair(layer.filt_size if isinstance(layer, BlurPool2d) else layer.kernel_size)
+    kernel = _kernel(layer)
     dilation = _pair(getattr(layer, "dilation", 1))
     return dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
 
 
 def _padding(layer: nn.Module) -> tuple[int, int]:
     if isinstance(layer, BlurPool2d):
-        return layer.padding[0], layer.padding[0]
+        return _pair(layer.padding[:2])
     return (0, 0) if layer.padding == "valid" else _pair(layer.padding)
 
 

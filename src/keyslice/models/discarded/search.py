@@ -19,7 +19,7 @@ from keyslice.models.discarded.network import Level, Start, State, Subsampled, V
 from keyslice.models.discarded.phase import Offset
 
 Criterion = Callable[[Sequence[int], Sequence[Tensor]], Sequence[float]]
-"""Numbers of exams, and the network's output for a state of each (k,…), to how promising each is."""
+"""Of exams, by number, and the network's output (k,…) for a state of each: how promising it is."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def search(
 
 
 def children(state: State, levels: Sequence[Level]) -> Iterator[tuple[State, int]]:
-    """The states below one, and the level at which each differs from it; the deepest level first."""
+    """The states below one, and the level at which each differs from it; the deepest first."""
     moved = [level for level, offset in enumerate(state) if any(offset)]
     for level in reversed(range(moved[-1] + 1 if moved else 0, len(levels))):
         for offset in _spread(levels[level].offsets)[1:]:
