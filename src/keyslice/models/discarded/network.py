@@ -121,7 +121,7 @@ class Subsampled:
         """
         counts = [len(start.values[0]) for start in starts]
         joined: list[int] = []
-        values: Values = ()
+        values: Values = tuple[Tensor, ...]()
         kept: list[dict[int, Values]] = [{} for _ in starts]
         for cut in range(min(start.cut for start in starts), len(self._edges) - 1):
             if self._open[cut]:

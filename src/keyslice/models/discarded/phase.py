@@ -8,9 +8,9 @@ the layer itself.
 
 import copy
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from timm.layers.blur_pool import BlurPool2d
@@ -24,6 +24,7 @@ Offset = tuple[int, int]
 
 CONVOLUTIONS = (nn.Conv2d, BlurPool2d)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
+_ONE_CHANNEL = (0, 0, 0, 0, 0, 1)
 _WITHOUT_SAME = {
     Conv2dSame: nn.Conv2d,
     MaxPool2dSame: nn.MaxPool2d,
@@ -83,19 +84,15 @@ class Phases:
 
     def __init__(self, layer: nn.Module) -> None:
         assert may_shift(layer)
-        self._layer, self._bare = layer, _unpadded(layer)
-        self._counts, self._kernel = _means_what_exists(layer), _kernel(layer)
+        self._layer, self._bare, self._kernel = layer, _unpadded(layer), _kernel(layer)
         self.stride = _pair(layer.stride)
         same = type(layer) in _WITHOUT_SAME or getattr(layer, "same_pad", False)
         padding = (None, None) if same else _padding(layer)
         ceil = bool(getattr(layer, "ceil_mode", False))
         axes = zip(_reach(layer), self.stride, padding, strict=True)
         self._axes = [Axis(*axis, ceil) for axis in axes]
-        # To a maximum the nearest pixel is as good as nothing, and a window that has left the map
-        # gets a number.
-        own = getattr(layer, "padding_mode", getattr(layer, "pad_mode", "zeros"))
-        far = "replicate" if isinstance(layer, nn.MaxPool2d) else "zeros"
-        self._modes = (far if far == "replicate" else own, far)
+        self._mode = str(getattr(layer, "padding_mode", getattr(layer, "pad_mode", "zeros")))
+        self._counts = _counts(layer)
 
     @property
     def offsets(self) -> list[Offset]:
@@ -113,49 +110,67 @@ class Phases:
             (N,C',H',W'), the size of the layer's own output; gradients flow through. At offset
             (0,0) it is that output.
         """
-        still = [n for n, offset in enumerate(offsets) if not any(offset)]
-        if len(still) == len(offsets):
+        if not any(map(any, offsets)):
             return self._layer(maps)
-        moved = sorted((offset, n) for n, offset in enumerate(offsets) if any(offset))
-        order = [n for _, n in moved]
-        parts = [self._moved(maps[order], [offset for offset, _ in moved])]
-        if still:
-            parts.insert(0, self._layer(maps[still]))
-        return torch.cat(parts)[torch.tensor([*still, *order]).argsort()]
-
-    def _moved(self, maps: Tensor, offsets: Sequence[Offset]) -> Tensor:
-        """As `__call__`, for offsets in ascending order."""
-        if self._counts:
-            maps = torch.cat([maps, torch.ones_like(maps[:, :1])], 1)
         size = maps.shape[-2:]
-        rows, columns = (a.span(a.outputs(n)) for a, n in zip(self._axes, size, strict=True))
-        maps, windows, begin = self._extended(maps, (rows, columns)), list[Tensor](), 0
-        for (top, left), count in Counter(offsets).items():
-            part = maps[begin : begin + count]
-            windows.append(part[:, :, top : top + rows, left : left + columns])
-            begin += count
-        found = torch.cat(windows)
+        spans = [a.span(a.outputs(n)) for a, n in zip(self._axes, size, strict=True)]
+        sides = [a.around(n) for a, n in zip(self._axes, size, strict=True)]
         if not self._counts:
-            return self._bare(found)
-        sums = avg_pool2d(found, self._kernel, self.stride, divisor_override=1)
+            return self._bare(self._windows(maps, spans, sides, offsets))
+        if self._layer.count_include_pad:
+            maps, sides = pad(maps, (*sides[1], *sides[0])), [(0, 0)] * 2
+        # A channel more, of ones, counts what each window holds.
+        windows = self._windows(pad(maps, _ONE_CHANNEL, value=1.0), spans, sides, offsets)
+        sums = avg_pool2d(windows, self._kernel, self.stride, divisor_override=1)
         return sums[:, :-1] / sums[:, -1:].clamp(min=1)
 
-    def _extended(self, maps: Tensor, spans: Sequence[int]) -> Tensor:
-        """Padded as the layer pads, and at the end as far as the last phase reads."""
-        rows, columns = (
-            (before, after, max(0, span + axis.stride - 1 - before - size - after))
-            for axis, span, size in zip(self._axes, spans, maps.shape[-2:], strict=True)
-            for before, after in [axis.around(size)]
-        )
-        own, far = self._modes
-        maps = _padded(maps, (*columns[:2], *rows[:2]), own)
-        return _padded(maps, (0, columns[2], 0, rows[2]), far)
+    def _windows(
+        self,
+        maps: Tensor,
+        spans: Sequence[int],
+        sides: Sequence[tuple[int, int]],
+        offsets: Sequence[Offset],
+    ) -> Tensor:
+        """What each map's offset reads, padding included; `sides` are still to be padded."""
+        if isinstance(self._layer, nn.MaxPool2d):
+            # To a maximum the nearest pixel is as good as nothing, and a window that has left the
+            # map gets a number.
+            far = [s + a.stride for s, a in zip(spans, self._axes, strict=True)]
+            maps = pad(maps, (sides[1][0], far[1], sides[0][0], far[0]), mode="replicate")
+            sides = [(0, 0)] * 2
+        elif self._mode != "zeros" and any(map(any, sides)):
+            maps = pad(maps, (*sides[1], *sides[0]), mode=self._mode)
+            sides = [(0, 0)] * 2
+        found = _zeros(maps, spans)
+        begin = 0
+        for offset, run in groupby(offsets):
+            end = begin + len(list(run))
+            (here, there), (across, along) = (
+                _overlap(o - before, n, span)
+                for o, (before, _), n, span in zip(
+                    offset, sides, maps.shape[-2:], spans, strict=True
+                )
+            )
+            found[begin:end, :, there, along] = maps[begin:end, :, here, across]
+            begin = end
+        return found
 
 
-def _padded(maps: Tensor, sides: Sequence[int], mode: str) -> Tensor:
-    if not any(sides):
-        return maps
-    return pad(maps, list(sides), mode="constant" if mode == "zeros" else mode)
+def _overlap(start: int, size: int, span: int) -> tuple[slice, slice]:
+    """Of a window that begins at pixel `start` of a map: its part of the map, and where it lies."""
+    first = max(0, start)
+    last = max(first, min(size, start + span))
+    return slice(first, last), slice(first - start, last - start)
+
+
+def _zeros(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """As many maps of this size, laid out in memory as these."""
+    last = maps.shape[1] > 1 and maps.stride(1) == 1
+    layout = torch.channels_last if last else torch.contiguous_format
+    found = torch.empty(
+        (*maps.shape[:2], *size), dtype=maps.dtype, device=maps.device, memory_format=layout
+    )
+    return found.zero_()
 
 
 def may_shift(module: nn.Module) -> bool:
@@ -177,13 +192,13 @@ def _unpadded(layer: nn.Module) -> nn.Module:
     return bare
 
 
-def _means_what_exists(layer: nn.Module) -> bool:
-    """Whether it is a mean over the pixels that exist."""
+def _counts(layer: nn.Module) -> bool:
+    """Whether it is a mean that may be over less than its kernel."""
     return (
         isinstance(layer, nn.AvgPool2d)
         and not isinstance(layer, AvgPool2dSame)
-        and not layer.count_include_pad
         and layer.divisor_override is None
+        and (layer.ceil_mode or not layer.count_include_pad)
     )
 
 
