@@ -13,7 +13,15 @@ from keyslice.config.intensity import Intensity
 from keyslice.config.params import SERVICE, Params, StageSettings, Variant, load
 from keyslice.config.promote import Promote
 from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
-from keyslice.config.sections import Backbone, Compare, Evaluate, Model, Prepare, Train
+from keyslice.config.sections import (
+    Backbone,
+    Compare,
+    Evaluate,
+    Model,
+    Prepare,
+    TestTime,
+    Train,
+)
 from keyslice.config.service import (
     Notify,
     Occasion,
@@ -53,6 +61,7 @@ __all__ = [
     "Service",
     "Split",
     "StageSettings",
+    "TestTime",
     "Train",
     "Variant",
     "Versioning",

@@ -52,14 +52,16 @@ class Variant(Settings):
     model: dict[str, Any] = {}
     train: dict[str, Any] = {}
     evaluate: dict[str, Any] = {}
-    """`batch_size` alone: all variants are held against each other by the same figures."""
+    """`batch_size` and `test_time` alone: all variants are held against each other by the same
+    figures."""
 
     @field_validator("evaluate")
     @classmethod
     def _same_figures(cls, evaluate: dict[str, Any]) -> dict[str, Any]:
-        if other := sorted(set(evaluate) - {"batch_size"}):
+        if other := sorted(set(evaluate) - {"batch_size", "test_time"}):
             raise ValueError(
-                f"a variant may override evaluate.batch_size only, got {', '.join(other)}; "
+                "a variant may override evaluate.batch_size and evaluate.test_time only, got "
+                f"{', '.join(other)}; "
                 "set the others for all variants, under `evaluate` or datasets.NAME.evaluate"
             )
         return evaluate

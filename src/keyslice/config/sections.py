@@ -81,11 +81,50 @@ class Train(Settings):
         return self
 
 
+View = Literal[
+    "flip_horizontal",
+    "flip_vertical",
+    "shift_left",
+    "shift_right",
+    "shift_up",
+    "shift_down",
+]
+
+
+class TestTime(Settings):
+    """How often a trained network looks at an exam; see `keyslice.models.test_time`."""
+
+    __test__ = False  # what its name begins with
+
+    budget: Positive = 1
+    """States of its subsampling layers that are looked at; 1: the network as it was trained."""
+    criterion: Literal["entropy", "learned", "random"] = "entropy"
+    """Which states come first: the most certain, those whose maps answer best, or any."""
+    aggregation: Literal["mean", "entropy", "learned"] = "mean"
+    """What the states' maps come to."""
+    layers: tuple[str, ...] | None = None
+    """Subsampling layers that are searched, by name; null: all."""
+    views: tuple[View, ...] = ()
+    """Looked at besides the frames as they are; each costs as much again. Shifts: one pixel."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it does anything."""
+        return self.budget > 1 or bool(self.views)
+
+    @property
+    def learned(self) -> bool:
+        """Whether it needs an attention that was trained."""
+        return self.budget > 1 and "learned" in (self.criterion, self.aggregation)
+
+
 class Evaluate(Settings):
     """How predictions become figures."""
 
     batch_size: Positive = 32
     """Exams per forward pass."""
+    test_time: TestTime = TestTime()
+    """How often a network looks at an exam; a variant may have its own."""
     calibration_bins: Positive = 15
     resamples: Positive = 2000
     """Bootstrap resamples for every interval."""

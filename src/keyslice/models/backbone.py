@@ -55,12 +55,15 @@ class Backbone(nn.Module):
         self.train(training)
 
     def forward(self, frames: Tensor) -> Tensor:
-        features = self.network.forward_features(frames)  # pyright: ignore[reportCallIssue]
-        if features.ndim == 4:
+        return self.pool(self.network.forward_features(frames))  # pyright: ignore[reportCallIssue]
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Features of the network's last maps: (N,C,H,W), (N,H,W,C), or tokens (N,L,C)."""
+        if maps.ndim == 4:
             # timm's few channels-last models say so; every other map is (N,C,H,W).
             channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
-            return features.mean((1, 2) if channels_last else (2, 3))
-        return self.network.forward_head(features, pre_logits=True)  # pyright: ignore
+            return maps.mean((1, 2) if channels_last else (2, 3))
+        return self.network.forward_head(maps, pre_logits=True)  # pyright: ignore
 
 
 def build(settings: BackboneSettings, image_size: int) -> tuple[Backbone, WeightsOrigin]:

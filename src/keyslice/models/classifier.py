@@ -81,12 +81,20 @@ class FrameClassifier(nn.Module):
             lengths: (B,), each exam's own number of frames.
             generator: one for the batch, or one per exam.
         """
-        selection = self.sampler(
-            frames, lengths, encode=self._encode_for_choice, generator=generator
-        )
+        selection = self.select(frames, lengths, generator)
         features = selection.features
         if features is None:
             features = self._encode_kept(selection.gather(frames, self.normalisation), selection)
+        return self.classify(features, selection)
+
+    def select(
+        self, frames: Tensor, lengths: Tensor, generator: Generators | None = None
+    ) -> Selection:
+        """Which frames are kept of each exam; see `forward`."""
+        return self.sampler(frames, lengths, encode=self._encode_for_choice, generator=generator)
+
+    def classify(self, features: Tensor, selection: Selection) -> Output:
+        """The output for the kept frames' features (B,k,D)."""
         aggregate, weights = self.attention(features, selection.mask, selection.gate)
         logits = self.head(aggregate)
         if not (self.training and self.prefixes):

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from keyslice.models.classifier import FrameClassifier
 from keyslice.models.seeding import per_exam
+from keyslice.models.test_time import TestTime
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,11 @@ class ExamOutput:
 
 @torch.inference_mode()
 def infer(
-    model: FrameClassifier, frames: Tensor, lengths: Tensor, exam_ids: Sequence[str], seed: int
+    model: FrameClassifier | TestTime,
+    frames: Tensor,
+    lengths: Tensor,
+    exam_ids: Sequence[str],
+    seed: int,
 ) -> list[ExamOutput]:
     """Predict a batch.
 
@@ -48,7 +53,7 @@ def infer(
 
 
 @torch.inference_mode()
-def multiply_accumulates(model: FrameClassifier, frames: Tensor) -> int:
+def multiply_accumulates(model: FrameClassifier | TestTime, frames: Tensor) -> int:
     """Multiply-accumulates of one exam (1,T,C,H,W): sampler, backbone, attention and head.
 
     Convolutions and matrix products count, as in the field's tables; element-wise work does not.

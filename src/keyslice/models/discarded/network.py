@@ -218,10 +218,12 @@ class Subsampled:
 
         It may where all that is needed are values of each input for itself.
         """
-        rows, values = 3, (example.expand(3, *example.shape[1:]).clone(),)
+        rows = 3
         offsets = {name: [(0, 0)] * rows for name in self._level}
         free, writes = list[bool](), list[bool]()
+        # Tensors of inference mode do not count how often they were written into.
         with torch.inference_mode(False), torch.no_grad():
+            values: tuple[Any, ...] = (example.new_zeros((rows, *example.shape[1:])),)
             for cut in range(len(self._edges) - 1):
                 tensors = [value for value in values if isinstance(value, Tensor)]
                 free.append(

@@ -1,0 +1,150 @@
+"""A trained classifier that looks at each exam more than once: at other phases of its subsampling
+layers, flipped, or shifted.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from keyslice.config import TestTime as TestTimeSettings
+from keyslice.models.classifier import FrameClassifier, Output
+from keyslice.models.discarded import Looked, Subsampled, entropy, search
+from keyslice.models.discarded.aggregation import StateAttention, by_entropy, displacement
+from keyslice.models.last_maps import LastMaps
+from keyslice.samplers import Selection
+from keyslice.samplers.noise import Generators
+
+VIEWS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "flip_horizontal": lambda frames: frames.flip(-1),
+    "flip_vertical": lambda frames: frames.flip(-2),
+    "shift_left": lambda frames: pad(frames[..., 1:], (0, 1, 0, 0), mode="replicate"),
+    "shift_right": lambda frames: pad(frames[..., :-1], (1, 0, 0, 0), mode="replicate"),
+    "shift_up": lambda frames: pad(frames[..., 1:, :], (0, 0, 0, 1), mode="replicate"),
+    "shift_down": lambda frames: pad(frames[..., :-1, :], (0, 0, 1, 0), mode="replicate"),
+}
+"""Of frames (N,3,H,W); shifts are by one pixel."""
+
+
+def _as_it_is(frames: Tensor) -> Tensor:
+    return frames
+
+
+class TestTime(nn.Module):
+    """Takes the place of its classifier, at several times the cost.
+
+    The sampler chooses once, as ever. The kept frames of an exam are then looked at from each view,
+    and in each at the states that a search finds, one for all frames; what the states' last maps
+    come to is classified, and the probabilities of the views are averaged.
+
+    Args:
+        model: in evaluation mode; left as it is.
+        settings: section `evaluate.test_time`.
+        image_size: side of its frames, pixels.
+        attention: where the criterion or the aggregation is learned.
+
+    Raises:
+        UserError: see `Subsampled`.
+    """
+
+    __test__ = False  # what its name begins with
+
+    def __init__(
+        self,
+        model: FrameClassifier,
+        settings: TestTimeSettings,
+        image_size: int,
+        attention: StateAttention | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.attention, self._settings = model, attention, settings
+        example = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
+        self._maps = LastMaps(model.backbone)
+        self._network = Subsampled(self._maps.eval(), example, settings.layers)
+
+    def forward(
+        self, frames: Tensor, lengths: Tensor, generator: Generators | None = None
+    ) -> Output:
+        """As `FrameClassifier.forward`; logits are the logarithms of the probabilities."""
+        model = self.model
+        selection = model.select(frames, lengths, generator)
+        kept = selection.gather(frames, model.normalisation)
+        found = [
+            self._view(view(kept.flatten(0, 1)).reshape(kept.shape), selection, generator)
+            for view in (_as_it_is, *(VIEWS[name] for name in self._settings.views))
+        ]
+        probabilities = torch.stack([one.logits.softmax(1) for one in found]).mean(0)
+        return Output(probabilities.log(), selection, found[0].attention)
+
+    def looked(
+        self, kept: Tensor, selection: Selection, generator: Generators | None
+    ) -> list[list[Looked]]:
+        """The states of each exam, for its kept frames (B,k,3,H,W)."""
+        mask = selection.mask
+        own: dict[int, Tensor] = {}
+
+        def by_entropy_of_each(exams: Sequence[int], outputs: Sequence[Tensor]) -> list[float]:
+            return (-self.entropies(outputs, mask[list(exams)])).tolist()
+
+        def learned(exams: Sequence[int], outputs: Sequence[Tensor]) -> list[float]:
+            assert self.attention is not None
+            scores = []
+            for exam, output in zip(exams, outputs, strict=True):
+                first = own.setdefault(exam, output)
+                found = self.attention.scores(
+                    self._maps.positions(output), self._maps.positions(first)
+                )
+                scores.append(float(found.mean()))
+            return scores
+
+        def drawn(exams: Sequence[int], _: Sequence[Tensor]) -> list[float]:
+            each = generator if isinstance(generator, Sequence) else [generator] * len(mask)
+            return [float(torch.rand((), generator=each[exam])) for exam in exams]
+
+        criterion = {"entropy": by_entropy_of_each, "learned": learned, "random": drawn}
+        exams = [frames[one] for frames, one in zip(kept, mask, strict=True)]
+        size = max(1, (self.model.chunk or len(kept) * kept.shape[1]) // kept.shape[1])
+        found: list[list[Looked]] = []
+        for start in range(0, len(exams), size):
+            numbers = range(start, min(start + size, len(exams)))
+
+            def scored(
+                part: Sequence[int], outputs: Sequence[Tensor], of: range = numbers
+            ) -> Sequence[float]:
+                return criterion[self._settings.criterion]([of[n] for n in part], outputs)
+
+            part = exams[start : start + size]
+            found += search(self._network, part, scored, self._settings.budget)
+        return found
+
+    def entropies(self, outputs: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Of the predictions from the last maps of n exams, in nats: (n,)."""
+        aggregate, _ = self.model.attention(self._features(outputs, mask), mask)
+        return entropy(self.model.head(aggregate).softmax(1))
+
+    def combined(self, looked: Sequence[Looked], mask: Tensor) -> Tensor:
+        """What the last maps (k,…) of an exam's states come to; its row of the mask (k,)."""
+        first = looked[0].output
+        moved = [displacement(self._network, one.state) for one in looked]
+        maps = self._maps.moved_back(torch.stack([one.output for one in looked]), moved)
+        if self._settings.aggregation == "learned":
+            assert self.attention is not None
+            positions = torch.stack([self._maps.positions(one) for one in maps])
+            return self._maps.shaped(self.attention(positions), first)
+        weights = torch.full((len(looked),), 1 / len(looked), device=maps.device)
+        if self._settings.aggregation == "entropy":
+            rows = mask.expand(len(looked), *mask.shape)
+            weights = by_entropy(self.entropies([one.output for one in looked], rows))
+        return torch.einsum("s,s...->...", weights.to(maps.dtype), maps)
+
+    def _view(self, kept: Tensor, selection: Selection, generator: Generators | None) -> Output:
+        looked = self.looked(kept, selection, generator)
+        maps = [self.combined(*each) for each in zip(looked, selection.mask, strict=True)]
+        return self.model.classify(self._features(maps, selection.mask), selection)
+
+    def _features(self, maps: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Last maps of exams, each of its own frames, to features (n,k,D)."""
+        pooled = self.model.backbone.pool(torch.cat(list(maps)))
+        features = pooled.new_zeros(*mask.shape, pooled.shape[-1])
+        return features.masked_scatter(mask.unsqueeze(-1), pooled)

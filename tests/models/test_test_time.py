@@ -1,0 +1,142 @@
+"""A classifier that looks more than once, held against the classifier itself."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from keyslice.config import SAMPLER_SETTINGS, StageSettings
+from keyslice.config import TestTime as Settings
+from keyslice.models import build
+from keyslice.models.discarded.aggregation import StateAttention
+from keyslice.models.inference import infer, multiply_accumulates
+from keyslice.models.seeding import per_exam
+from keyslice.models.test_time import VIEWS, TestTime
+
+SIZE = 32
+BACKBONES = (
+    "mobilenetv3_small_100",
+    "vit_tiny_patch16_224",
+    "convnext_atto",
+    "swin_tiny_patch4_window7_224",
+)
+
+
+def _exams(*lengths: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    frames = torch.zeros(len(lengths), max(lengths), 1, SIZE, SIZE, dtype=torch.uint8)
+    for b, length in enumerate(lengths):
+        shape = (length, 1, SIZE, SIZE)
+        frames[b, :length] = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return frames, torch.tensor(lengths)
+
+
+def _looking(settings: StageSettings, **values: Any) -> TestTime:
+    model = build.fresh(settings, seed=1).eval()
+    torch.manual_seed(0)
+    attention = StateAttention(model.backbone.width, 8)
+    torch.nn.init.normal_(attention.query.weight)
+    return TestTime(model, Settings(**values), SIZE, attention).eval()
+
+
+def test_one_look_is_the_classifiers(stage_settings) -> None:
+    looking = _looking(stage_settings("uniform"), budget=1)
+    frames, lengths = _exams(9, 4, 6)
+    with torch.inference_mode():
+        once, plain = looking(frames, lengths), looking.model(frames, lengths)
+    torch.testing.assert_close(once.logits, plain.logits.log_softmax(1))
+    assert torch.equal(once.selection.indices, plain.selection.indices)
+    torch.testing.assert_close(once.attention, plain.attention)
+
+
+@pytest.mark.parametrize("criterion", ["entropy", "learned", "random"])
+@pytest.mark.parametrize("aggregation", ["mean", "entropy", "learned"])
+def test_an_exam_is_looked_at_for_itself(stage_settings, criterion, aggregation) -> None:
+    looking = _looking(
+        stage_settings("das"), budget=6, criterion=criterion, aggregation=aggregation
+    )
+    frames, lengths = _exams(9, 4, 6)
+    with torch.inference_mode():
+        together = looking(frames, lengths, per_exam(0, "abc"))
+        plain = looking.model(frames, lengths, per_exam(0, "abc"))
+        for b, length in enumerate(lengths.tolist()):
+            alone = looking(frames[b : b + 1, :length], lengths[b : b + 1], per_exam(0, ["abc"[b]]))
+            torch.testing.assert_close(together.logits[b], alone.logits[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(together.logits, plain.logits.log_softmax(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLER_SETTINGS))
+def test_every_sampler_is_looked_after(stage_settings, sampler) -> None:
+    looking = _looking(stage_settings(sampler), budget=3, views=("flip_horizontal",))
+    frames, lengths = _exams(9, 4)
+    found = infer(looking, frames, lengths, ["a", "b"], seed=0)
+    plain = infer(looking.model, frames, lengths, ["a", "b"], seed=0)
+    for one, other in zip(found, plain, strict=True):
+        assert one.kept == other.kept
+        assert sum(one.probabilities) == pytest.approx(1)
+
+
+def test_the_most_certain_state_is_extended(stage_settings) -> None:
+    looking = _looking(stage_settings("full"), budget=8)
+    frames, lengths = _exams(5)
+    with torch.inference_mode():
+        model = looking.model
+        selection = model.select(frames, lengths)
+        kept = selection.gather(frames, model.normalisation)
+        [looked] = looking.looked(kept, selection, None)
+        for one in looked:
+            features = model.backbone.pool(one.output)[None]
+            p = model.classify(features, selection).logits.softmax(1)
+            assert one.score == pytest.approx(float((p * p.log()).sum()), abs=1e-4)
+
+
+def test_views_are_averaged(stage_settings) -> None:
+    settings = stage_settings("uniform")
+    frames, lengths = _exams(6, 4)
+    flipped = frames.flip(-1)
+    with torch.inference_mode():
+        both = _looking(settings, views=("flip_horizontal",))(frames, lengths).logits.exp()
+        model = _looking(settings).model
+        wanted = (
+            model(frames, lengths).logits.softmax(1) + model(flipped, lengths).logits.softmax(1)
+        ) / 2
+    torch.testing.assert_close(both, wanted)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_is_of_the_same_size_and_another_one(name) -> None:
+    frames = torch.randn(2, 3, 5, 6)
+    found = VIEWS[name](frames)
+    assert found.shape == frames.shape
+    assert not torch.equal(found, frames)
+
+
+def test_a_shift_is_by_one_pixel_and_repeats_the_border() -> None:
+    frames = torch.arange(4.0).expand(1, 1, 4, 4)
+    assert VIEWS["shift_left"](frames)[0, 0, 0].tolist() == [1, 2, 3, 3]
+    assert VIEWS["shift_down"](frames.transpose(2, 3))[0, 0, :, 0].tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_any_layout_of_maps_is_combined(stage_settings, name) -> None:
+    settings = stage_settings("uniform")
+    settings = settings.model_copy(
+        update={"backbone": settings.backbone.model_copy(update={"name": name, "weights": "none"})}
+    )
+    frames, lengths = _exams(3)
+    for aggregation in ("mean", "learned"):
+        looking = _looking(settings, budget=3, aggregation=aggregation)
+        with torch.inference_mode():
+            found = looking(frames, lengths).logits
+        assert found.isfinite().all()
+
+
+def test_cost_is_that_of_what_is_looked_at(stage_settings) -> None:
+    settings = stage_settings("uniform")
+    frames, _ = _exams(6)
+    once = multiply_accumulates(_looking(settings), frames)
+    plain = multiply_accumulates(_looking(settings).model, frames)
+    assert once == pytest.approx(plain, rel=0.01)
+    more = multiply_accumulates(_looking(settings, budget=4), frames)
+    assert 1.1 * plain < more < 4 * plain
