@@ -91,6 +91,18 @@ View = Literal[
 ]
 
 
+class StateAttention(Settings):
+    """The attention over states, and how it is trained; the network stays as it is."""
+
+    width: Positive = 64
+    """Of queries and keys."""
+    learning_rate: Rate = 1e-4
+    epochs: Positive = 10
+    """At most this many; where none lowers the validation loss, the plain mean is kept."""
+    patience: Positive = 2
+    """Epochs without a lower validation loss before training stops."""
+
+
 class TestTime(Settings):
     """How often a trained network looks at an exam; see `keyslice.models.test_time`."""
 
@@ -104,6 +116,8 @@ class TestTime(Settings):
     """What the states' maps come to."""
     layers: tuple[str, ...] | None = None
     """Subsampling layers that are searched, by name; null: all."""
+    attention: StateAttention = StateAttention()
+    """Where criterion or aggregation is learned."""
     views: tuple[View, ...] = ()
     """Looked at besides the frames as they are; each costs as much again. Shifts: one pixel."""
 

@@ -93,6 +93,11 @@ class FrameClassifier(nn.Module):
         """Which frames are kept of each exam; see `forward`."""
         return self.sampler(frames, lengths, encode=self._encode_for_choice, generator=generator)
 
+    def scores(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Logits (B,classes) for features (B,k,D) of the frames that the mask (B,k) names."""
+        aggregate, _ = self.attention(features, mask)
+        return self.head(aggregate)
+
     def classify(self, features: Tensor, selection: Selection) -> Output:
         """The output for the kept frames' features (B,k,D)."""
         aggregate, weights = self.attention(features, selection.mask, selection.gate)

@@ -25,13 +25,11 @@ class LastMaps(nn.Module):
             return maps
         return maps.flatten(1, 2) if self._channels_last else maps.flatten(2).transpose(1, 2)
 
-    def shaped(self, positions: Tensor, maps: Tensor) -> Tensor:
-        """Features (N,P,C) laid out as `maps` are."""
-        if maps.ndim == 3:
-            return positions
-        if self._channels_last:
-            return positions.view_as(maps)
-        return positions.transpose(1, 2).reshape_as(maps)
+    def shaped(self, positions: Tensor, shape: torch.Size) -> Tensor:
+        """Features (N,P,C) as maps of a shape."""
+        if len(shape) == 3 or self._channels_last:
+            return positions.reshape(shape)
+        return positions.transpose(1, 2).reshape(shape)
 
     def moved_back(self, maps: Tensor, displaced: Sequence[tuple[float, float]]) -> Tensor:
         """Maps (S,N,…) of S states, each where the network's own lie; see `aligned`.

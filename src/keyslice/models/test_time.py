@@ -3,6 +3,7 @@ layers, flipped, or shifted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,19 @@ VIEWS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 def _as_it_is(frames: Tensor) -> Tensor:
     return frames
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What an exam's states show.
+
+    Attributes:
+        positions: (S,k,P,C) features at P positions of k frames, the network's own state first.
+        shape: of the last maps, (k,…).
+    """
+
+    positions: Tensor
+    shape: torch.Size
 
 
 class TestTime(nn.Module):
@@ -120,27 +134,47 @@ class TestTime(nn.Module):
 
     def entropies(self, outputs: Sequence[Tensor], mask: Tensor) -> Tensor:
         """Of the predictions from the last maps of n exams, in nats: (n,)."""
-        aggregate, _ = self.model.attention(self._features(outputs, mask), mask)
-        return entropy(self.model.head(aggregate).softmax(1))
+        return entropy(self.model.scores(self._features(outputs, mask), mask).softmax(1))
 
-    def combined(self, looked: Sequence[Looked], mask: Tensor) -> Tensor:
-        """What the last maps (k,…) of an exam's states come to; its row of the mask (k,)."""
-        first = looked[0].output
+    @torch.no_grad()
+    def stacks(
+        self, frames: Tensor, lengths: Tensor, generator: Generators | None = None
+    ) -> list[Stack]:
+        """What the states of each exam show, from its frames as they are; see `forward`."""
+        selection = self.model.select(frames, lengths, generator)
+        kept = selection.gather(frames, self.model.normalisation)
+        return [self._stack(looked) for looked in self.looked(kept, selection, generator)]
+
+    def _stack(self, looked: Sequence[Looked]) -> Stack:
+        """What the states of an exam show, each moved back to where the network's own lies."""
         moved = [displacement(self._network, one.state) for one in looked]
         maps = self._maps.moved_back(torch.stack([one.output for one in looked]), moved)
+        positions = torch.stack([self._maps.positions(one) for one in maps])
+        return Stack(positions, looked[0].output.shape)
+
+    def attended(self, stacks: Sequence[Stack], mask: Tensor) -> Tensor:
+        """Logits (B,classes) of exams, their states weighted by the learned attention."""
+        assert self.attention is not None
+        maps = [self._maps.shaped(self.attention(one.positions), one.shape) for one in stacks]
+        return self.model.scores(self._features(maps, mask), mask)
+
+    def _combined(self, looked: Sequence[Looked], mask: Tensor) -> Tensor:
+        """What the last maps (k,…) of an exam's states come to; its row of the mask is (k,)."""
+        found = self._stack(looked)
         if self._settings.aggregation == "learned":
             assert self.attention is not None
-            positions = torch.stack([self._maps.positions(one) for one in maps])
-            return self._maps.shaped(self.attention(positions), first)
-        weights = torch.full((len(looked),), 1 / len(looked), device=maps.device)
-        if self._settings.aggregation == "entropy":
-            rows = mask.expand(len(looked), *mask.shape)
-            weights = by_entropy(self.entropies([one.output for one in looked], rows))
-        return torch.einsum("s,s...->...", weights.to(maps.dtype), maps)
+            combined = self.attention(found.positions)
+        else:
+            weights = found.positions.new_full((len(looked),), 1 / len(looked))
+            if self._settings.aggregation == "entropy":
+                rows = mask.expand(len(looked), *mask.shape)
+                weights = by_entropy(self.entropies([one.output for one in looked], rows))
+            combined = torch.einsum("s,s...->...", weights, found.positions)
+        return self._maps.shaped(combined, found.shape)
 
     def _view(self, kept: Tensor, selection: Selection, generator: Generators | None) -> Output:
         looked = self.looked(kept, selection, generator)
-        maps = [self.combined(*each) for each in zip(looked, selection.mask, strict=True)]
+        maps = [self._combined(*each) for each in zip(looked, selection.mask, strict=True)]
         return self.model.classify(self._features(maps, selection.mask), selection)
 
     def _features(self, maps: Sequence[Tensor], mask: Tensor) -> Tensor:

@@ -1,0 +1,62 @@
+"""The attention over states, fitted on what they show."""
+
+import pytest
+import torch
+
+from keyslice.config import StageSettings
+from keyslice.config import TestTime as Settings
+from keyslice.models import build
+from keyslice.models.discarded.aggregation import StateAttention
+from keyslice.models.test_time import TestTime
+from keyslice.training.batches import Exams
+from keyslice.training.states import fit
+
+
+@pytest.fixture
+def settings(stage_settings) -> StageSettings:
+    own = stage_settings("uniform", batch_size=4)
+    attention = {"width": 8, "learning_rate": 0.05, "epochs": 6, "patience": 6}
+    test_time = Settings.model_validate(
+        {"budget": 4, "criterion": "random", "aggregation": "learned", "attention": attention}
+    )
+    return own.model_copy(
+        update={"evaluate": own.evaluate.model_copy(update={"test_time": test_time})}
+    )
+
+
+def _looking(settings: StageSettings) -> TestTime:
+    model = build.fresh(settings, seed=1).eval()
+    torch.manual_seed(0)
+    attention = StateAttention(model.backbone.width, 8)
+    test_time = settings.evaluate.test_time
+    return TestTime(model, test_time, settings.prepare.image_size, attention).eval()
+
+
+def test_the_attention_alone_learns_and_its_best_epoch_is_kept(settings, store) -> None:
+    train, validation = (Exams(store, split, settings.classes) for split in ("train", "validation"))
+    looking, other = _looking(settings), _looking(settings)
+    before = {name: value.clone() for name, value in looking.model.state_dict().items()}
+    losses = fit(looking, train, validation, settings, seed=0)
+    assert all(torch.equal(before[n], v) for n, v in looking.model.state_dict().items())
+    assert len(losses) == 7
+    assert len(set(losses)) > 1
+    assert fit(other, train, validation, settings, seed=0) == losses
+    pairs = zip(looking.attention.parameters(), other.attention.parameters(), strict=True)
+    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+    query = looking.attention.query.weight
+    assert bool(query.any()) == (losses.index(min(losses)) > 0)
+
+
+def test_where_nothing_is_gained_the_plain_mean_is_kept(settings, store) -> None:
+    train, validation = (Exams(store, split, settings.classes) for split in ("train", "validation"))
+    validation.labels = 1 - train.labels[[0] * len(validation)]  # what is learned is wrong there
+    train.labels = train.labels[[0] * len(train)]
+    attention = settings.evaluate.test_time.attention.model_copy(update={"patience": 1})
+    test_time = settings.evaluate.test_time.model_copy(update={"attention": attention})
+    evaluate = settings.evaluate.model_copy(update={"test_time": test_time})
+    settings = settings.model_copy(update={"evaluate": evaluate})
+    looking = _looking(settings)
+    losses = fit(looking, train, validation, settings, seed=0)
+    assert len(losses) == 2
+    assert min(losses) == losses[0]
+    assert not looking.attention.query.weight.any()
