@@ -96,6 +96,35 @@ def test_what_is_read_again_is_not_written_into() -> None:
         assert torch.equal(found.output, own.output)
 
 
+class _Split(nn.Module):
+    """Has halves of a map, which are no values of their own, and writes into one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(2, 2, 3, 2, 1)
+        self.third = nn.Conv2d(2, 2, 3, 2, 1)
+
+    def forward(self, frames: Tensor, weight: float = 2.0) -> Tensor:
+        maps = self.first(frames)
+        halves = maps.split(2, 1)
+        found = self.third(self.second(halves[0]))
+        halves[1].mul_(weight)
+        return found + maps.mean((2, 3), keepdim=True)[:, 2:]
+
+
+@torch.no_grad()
+def test_where_halves_of_a_map_are_in_hand_a_run_begins_before_them() -> None:
+    module, frames = _Split().eval(), torch.randn(2, 3, 16, 16)
+    network = Subsampled(module, frames[:1])
+    [own] = network.run([Start(network.origin, 0, (frames,))])
+    assert torch.equal(own.output, module(frames))
+    assert [network.cut(level) for level in range(3)] == [1, 1, 1]
+    for _ in range(2):
+        state = ((0, 0), (0, 0), (0, 1))
+        [found] = network.run([Start(state, 1, own.values[1])])
+        torch.testing.assert_close(found.output, network(frames, state))
+
+
 @torch.no_grad()
 def test_runs_that_join_at_cuts_of_their_own_are_what_each_is_alone() -> None:
     network, frames = _small()

@@ -129,8 +129,8 @@ class Subsampled:
                 parts = [values] * bool(joined) + [starts[n].values for n in new]
                 joined += new
                 values = tuple(map(_joined, zip(*parts, strict=True)))
-            if self._writes[cut]:
-                values = tuple(value.clone() for value in values)
+                if self._writes[cut]:
+                    values = tuple(value.clone() for value in values)
             offsets = {
                 name: [starts[n].state[level] for n in joined for _ in range(counts[n])]
                 for name, level in self._level.items()
@@ -151,14 +151,15 @@ class Subsampled:
         known: dict[fx.Node, Any] = dict(zip(self._needed[cut], values, strict=True))
 
         def value(node: fx.Node) -> Any:
-            if node not in known:  # a parameter, which no cut has
-                known[node] = _attribute(self._module, str(node.target))
-            return known[node]
+            if node in known:
+                return known[node]
+            # What no cut has: an argument that is left out, or a parameter.
+            if node.op == "placeholder":
+                return node.args[0] if node.args else None
+            return _attribute(self._module, str(node.target))
 
         for node in self._nodes[self._edges[cut] : self._edges[cut + 1]]:
             if node.op in ("placeholder", "get_attr"):
-                if node.op == "placeholder" and node not in known:
-                    known[node] = values[0]
                 continue
             args, kwargs = map_arg(node.args, value), map_arg(node.kwargs, value)
             if node.op == "output":
@@ -204,35 +205,52 @@ class Subsampled:
         return levels, scales[self._nodes[-1]]
 
     def _crossing(self, places: Mapping[fx.Node, int], edge: int) -> list[fx.Node]:
-        """Nodes before an edge that those from it on need, but for parameters."""
+        """Nodes before an edge that those from it on need, but for those that are always there."""
+        inputs, *left_out = [node for node in self._nodes if node.op == "placeholder"]
         if edge == 0:
-            return [node for node in self._nodes if node.op == "placeholder"][:1]
+            return [inputs]
         return [
             node
             for node in self._nodes[:edge]
-            if node.op != "get_attr" and any(places[user] >= edge for user in node.users)
+            if node.op != "get_attr"
+            and node not in left_out
+            and any(places[user] >= edge for user in node.users)
         ]
 
     def _probed(self, example: Tensor) -> tuple[list[bool], list[bool]]:
-        """Of each cut whether a run may begin there, and whether the layers after it write into it.
+        """Of each cut whether a run may begin there, and whether what follows writes into it.
 
-        It may where all that is needed are values of each input for itself.
+        It may where all that is needed are values of each input for itself, and none of them is
+        written into that shares its memory with another.
         """
         rows = 3
         offsets = {name: [(0, 0)] * rows for name in self._level}
-        free, writes = list[bool](), list[bool]()
+        every: list[tuple[Any, ...]] = []
+        versions: list[list[int]] = []
         # Tensors of inference mode do not count how often they were written into.
         with torch.inference_mode(False), torch.no_grad():
             values: tuple[Any, ...] = (example.new_zeros((rows, *example.shape[1:])),)
             for cut in range(len(self._edges) - 1):
-                tensors = [value for value in values if isinstance(value, Tensor)]
-                free.append(
-                    len(tensors) == len(values) and all(v.shape[:1] == (rows,) for v in tensors)
-                )
-                before = [value._version for value in tensors]
+                every.append(values)
+                versions.append(_versions(values))
                 values = self._segment(cut, values, offsets)
-                writes.append(before != [value._version for value in tensors])
+            writes = [
+                _versions(values) != before for values, before in zip(every, versions, strict=True)
+            ]
+        free = [
+            all(isinstance(value, Tensor) and value.shape[:1] == (rows,) for value in values)
+            and not (written and _share_memory(values))
+            for values, written in zip(every, writes, strict=True)
+        ]
         return free, writes
+
+
+def _versions(values: Sequence[Any]) -> list[int]:
+    return [value._version for value in values if isinstance(value, Tensor)]
+
+
+def _share_memory(values: Sequence[Tensor]) -> bool:
+    return len({value.untyped_storage().data_ptr() for value in values}) < len(values)
 
 
 def _joined(parts: tuple[Tensor, ...]) -> Tensor:
