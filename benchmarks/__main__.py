@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import inference, ingestion, orchestration, training
+from benchmarks import discarded, inference, ingestion, orchestration, training
 from keyslice.files import write_text
 
 TABLES = {
@@ -26,6 +26,13 @@ TABLES = {
             "full",
         ],
         inference.measure,
+    ),
+    "Search over states": (
+        "A best-first search over the phases of all subsampling layers against as many passes from "
+        f"the image: {discarded.BACKBONE}, {discarded.EXAMS} exams of {discarded.FRAMES} frames "
+        "together. Times are medians; ratios are taken pair by pair, with quartiles.",
+        ["frames", "criterion", "budget", "time / independent passes", "ms per exam"],
+        discarded.measure,
     ),
     "Training step": (
         "The pipeline's step (Lightning, deterministic algorithms, monitors) against the same "
