@@ -19,7 +19,16 @@ from keyslice.config.base import Settings, Share
 from keyslice.config.datasets import Dataset, Name
 from keyslice.config.promote import Promote
 from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
-from keyslice.config.sections import Backbone, Compare, Evaluate, Ledger, Model, Prepare, Train
+from keyslice.config.sections import (
+    Backbone,
+    Compare,
+    Evaluate,
+    Ledger,
+    Model,
+    Prepare,
+    TestTime,
+    Train,
+)
 from keyslice.config.service import Notify, Retrain, RetrainOfOne, Run, Service, Versioning
 from keyslice.errors import UserError, did_you_mean
 
@@ -52,16 +61,14 @@ class Variant(Settings):
     model: dict[str, Any] = {}
     train: dict[str, Any] = {}
     evaluate: dict[str, Any] = {}
-    """`batch_size` and `test_time` alone: all variants are held against each other by the same
-    figures."""
+    """`batch_size` alone: all variants are held against each other by the same figures."""
 
     @field_validator("evaluate")
     @classmethod
     def _same_figures(cls, evaluate: dict[str, Any]) -> dict[str, Any]:
-        if other := sorted(set(evaluate) - {"batch_size", "test_time"}):
+        if other := sorted(set(evaluate) - {"batch_size"}):
             raise ValueError(
-                "a variant may override evaluate.batch_size and evaluate.test_time only, got "
-                f"{', '.join(other)}; "
+                f"a variant may override evaluate.batch_size only, got {', '.join(other)}; "
                 "set the others for all variants, under `evaluate` or datasets.NAME.evaluate"
             )
         return evaluate
@@ -137,9 +144,21 @@ class Params(Settings):
             self._compared(dataset)
             self.retrain_settings(dataset)
             self.promote_settings(dataset)
+            self._looked(dataset)
             for variant in self.variants:
                 self.stage(dataset, variant)
         return self
+
+    def _looked(self, dataset: str) -> None:
+        """Raises ValueError: evaluate.test_time.variants names an unknown one, or breaks a rule."""
+        test_time = self.section("evaluate", dataset).test_time
+        for variant in test_time.variants:
+            if variant not in self.variants:
+                hint = did_you_mean(variant, self.variants)
+                where = "evaluate.test_time.variants"
+                raise ValueError(f"{where}: unknown variant {variant!r}; {hint}")
+            where = f"evaluate.test_time.variants.{variant}"
+            _located(where, TestTime, test_time.values_of(variant))
 
     def _compared(self, dataset: str) -> None:
         """Raises ValueError: compare names an unknown variant, or leaves no candidate."""
@@ -190,7 +209,10 @@ class Params(Settings):
             override = getattr(holder, name, {})
             values |= override
             _located(f"{where}.{name}", SECTIONS[name], values)
-        return SECTIONS[name].model_validate(values)
+        found = SECTIONS[name].model_validate(values)
+        if isinstance(found, Evaluate) and variant is not None:
+            return found.model_copy(update={"test_time": found.test_time.of(variant)})
+        return found
 
     def prepare_settings(self, dataset: str) -> Prepare:
         return self.section("prepare", dataset)

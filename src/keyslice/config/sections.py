@@ -120,6 +120,17 @@ class TestTime(Settings):
     """Where criterion or aggregation is learned."""
     views: tuple[View, ...] = ()
     """Looked at besides the frames as they are; each costs as much again. Shifts: one pixel."""
+    variants: dict[str, dict[str, Any]] = {}
+    """What is otherwise for a variant. Not in its own entry: that it is trained by."""
+
+    def values_of(self, variant: str) -> dict[str, Any]:
+        """What applies to a variant, not checked yet."""
+        common = self.model_dump(exclude={"variants"}, exclude_unset=True)
+        return common | self.variants.get(variant, {})
+
+    def of(self, variant: str) -> "TestTime":
+        """What applies to a variant."""
+        return TestTime.model_validate(self.values_of(variant))
 
     @property
     def active(self) -> bool:
@@ -138,7 +149,7 @@ class Evaluate(Settings):
     batch_size: Positive = 32
     """Exams per forward pass."""
     test_time: TestTime = TestTime()
-    """How often a network looks at an exam; a variant may have its own."""
+    """How often a network looks at an exam."""
     calibration_bins: Positive = 15
     resamples: Positive = 2000
     """Bootstrap resamples for every interval."""

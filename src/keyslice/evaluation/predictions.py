@@ -11,6 +11,8 @@ Columns:
     kept: numbers of the kept frames, in frame order; a sampler may repeat one.
     attention: weight of each kept frame in the classifier.
     macs: multiply-accumulates spent on this exam.
+    plain_probabilities, plain_macs: of the network that looks once, where `evaluate.test_time` lets
+        it look more often; null where it does not.
     informative: numbers of the frames known to carry the finding, which thinning may have dropped
         all; null where nobody knows, or there never were any.
 """
@@ -43,12 +45,20 @@ _FILE = pyarrow.schema(
         ("kept", pyarrow.list_(pyarrow.int32())),
         ("attention", pyarrow.list_(pyarrow.float32())),
         ("macs", pyarrow.float64()),
+        ("plain_probabilities", pyarrow.list_(pyarrow.float64())),
+        ("plain_macs", pyarrow.float64()),
         ("informative", pyarrow.list_(pyarrow.int32())),
     ]
 )
 
 
+_PLAIN = {"plain_probabilities": None, "plain_macs": np.nan}
+
+
 def _sum_to_one(rows: pd.Series) -> bool:
+    rows = rows.dropna()
+    if rows.empty:
+        return True
     matrix = np.stack(rows.to_list())  # raises ValueError where the lengths differ
     return bool(np.isfinite(matrix).all() and np.allclose(matrix.sum(1), 1, atol=1e-3))
 
@@ -81,6 +91,10 @@ SCHEMA = pa.DataFrameSchema(
         "kept": pa.Column(object),
         "attention": pa.Column(object),
         "macs": pa.Column(float, pa.Check.ge(0)),
+        "plain_probabilities": pa.Column(
+            object, pa.Check(_sum_to_one, error="add up to 1"), nullable=True
+        ),
+        "plain_macs": pa.Column(float, pa.Check.ge(0), nullable=True),
         "informative": pa.Column(object, nullable=True),
     },
     checks=pa.Check(_kept_in_order, error="kept frames exist, in frame order, each with a weight"),
@@ -97,7 +111,7 @@ def read(path: Path) -> pd.DataFrame:
         FileNotFoundError: there is none.
         pandera.errors.SchemaError: the file breaks the schema.
     """
-    return SCHEMA.validate(pyarrow.parquet.read_table(path).to_pandas())
+    return _checked(pyarrow.parquet.read_table(path).to_pandas())
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
@@ -106,11 +120,23 @@ def write(table: pd.DataFrame, path: Path) -> None:
     Raises:
         pandera.errors.SchemaError: the table breaks the schema.
     """
-    rows = SCHEMA.validate(table.reset_index(drop=True)).sort_values(["split", *KEY])[_FILE.names]
+    rows = _checked(table.reset_index(drop=True)).sort_values(["split", *KEY])[_FILE.names]
     # pandas' own metadata would tie the bytes to its version.
     content = pyarrow.Table.from_pandas(rows, schema=_FILE, preserve_index=False)
     with files.beside(path) as part:
         pyarrow.parquet.write_table(content.replace_schema_metadata(None), part)
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame | None:
+    """The predictions of networks that look once; None where these do no more than that."""
+    if table["plain_macs"].isna().any():
+        return None
+    return table.assign(probabilities=table["plain_probabilities"], macs=table["plain_macs"])
+
+
+def _checked(table: pd.DataFrame) -> pd.DataFrame:
+    # A file that was written before there was `evaluate.test_time` says nothing of it.
+    return SCHEMA.validate(table.assign(**{n: v for n, v in _PLAIN.items() if n not in table}))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,44 @@ def infer(
     ]
 
 
+class Meter:
+    """Predicts exams, and tells what each has cost.
+
+    What a classifier that looks once spends depends on an exam's shape alone, and is counted once
+    for each. A search takes another way for each exam: there a batch is counted as it is predicted,
+    and each of its exams has cost the mean.
+
+    Args:
+        model: in evaluation mode.
+        seed: the model's.
+    """
+
+    def __init__(self, model: FrameClassifier | TestTime, seed: int) -> None:
+        self._model, self._seed = model, seed
+        self._costs: dict[tuple[int, ...], int] = {}
+
+    def __call__(
+        self, frames: Tensor, lengths: Tensor, exam_ids: Sequence[str]
+    ) -> list[tuple[ExamOutput, float]]:
+        """See `infer`; the second is in multiply-accumulates."""
+        if isinstance(self._model, TestTime):
+            with FlopCounterMode(display=False) as counter:
+                outputs = infer(self._model, frames, lengths, exam_ids, self._seed)
+            each = counter.get_total_flops() / 2 / len(exam_ids)
+            return [(output, each) for output in outputs]
+        outputs = infer(self._model, frames, lengths, exam_ids, self._seed)
+        return [
+            (output, float(self._cost(frames[b : b + 1, : int(lengths[b])])))
+            for b, output in enumerate(outputs)
+        ]
+
+    def _cost(self, exam: Tensor) -> int:
+        shape = tuple(exam.shape)
+        if shape not in self._costs:
+            self._costs[shape] = multiply_accumulates(self._model, exam)
+        return self._costs[shape]
+
+
 @torch.inference_mode()
 def multiply_accumulates(model: FrameClassifier | TestTime, frames: Tensor) -> int:
     """Multiply-accumulates of one exam (1,T,C,H,W): sampler, backbone, attention and head.

@@ -4,8 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import save_file
 
 from keyslice import files
 from keyslice.config import Params, StageSettings, Workspace
@@ -14,12 +16,20 @@ from keyslice.evaluation import predictions
 from keyslice.evaluation.summary import confusions, summarise
 from keyslice.models import build
 from keyslice.models.classifier import FrameClassifier
-from keyslice.models.inference import infer, multiply_accumulates
+from keyslice.models.discarded.aggregation import StateAttention
+from keyslice.models.inference import Meter
+from keyslice.models.seeding import derive
+from keyslice.models.test_time import TestTime
 from keyslice.prepared import PreparedStore
 from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 from keyslice.training.batches import Exams
 from keyslice.training.device import device, repeatable
+from keyslice.training.states import fit
+
+TEST_TIME = "test_time"
+"""Folder of what networks learn in order to look more often: by seed, with test_time.json, the
+settings, and the validation loss of the plain mean and after each epoch."""
 
 
 def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -> None:
@@ -36,12 +46,18 @@ def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -
         torch.set_num_threads(settings.train.threads)
         place = device(settings.train)
         store = PreparedStore.open(prepared)
-        rows = [
-            row
-            for seed in settings.train.seeds
-            for row in _predict(trained(workspace, settings, seed).to(place), store, settings, seed)
-        ]
-        folder = workspace.results(dataset, variant)
+        folder, rows = workspace.results(dataset, variant), list[dict[str, Any]]()
+        with files.folder_beside(folder / TEST_TIME) as looks:
+            losses: dict[int, list[float]] = {}
+            for seed in settings.train.seeds:
+                model: FrameClassifier = trained(workspace, settings, seed).to(place)
+                looking, losses[seed] = _looking(model, store, settings, seed)
+                rows += _predict(model, looking, store, settings, seed)
+                if looking is not None and looking.attention is not None:
+                    save_file(looking.attention.state_dict(), looks / f"seed-{seed}.safetensors")
+            own = settings.evaluate.test_time.model_dump(mode="json", exclude={"variants"})
+            told = {"settings": own, "validation_loss": losses}
+            files.write_text(looks / "test_time.json", json.dumps(told, indent=2) + "\n")
         predictions.write(pd.DataFrame(rows), folder / "predictions.parquet")
         # What the file holds, since stage compare computes the same figures from it.
         table = predictions.read(folder / "predictions.parquet")
@@ -91,20 +107,22 @@ def trained(workspace: Workspace, settings: StageSettings, seed: int) -> FrameCl
 
 
 def _predict(
-    model: FrameClassifier, store: PreparedStore, settings: StageSettings, seed: int
+    model: FrameClassifier,
+    looking: TestTime | None,
+    store: PreparedStore,
+    settings: StageSettings,
+    seed: int,
 ) -> Iterator[dict[str, Any]]:
     """A row of predictions.parquet for each exam that the network did not learn from."""
-    costs: dict[tuple[int, ...], int] = {}
+    once, often = Meter(model, seed), looking and Meter(looking, seed)
     for split in ("validation", "test"):
         exams = Exams(store, split, settings.classes)
         facts = store.table.iloc[exams.rows].set_index("exam_id").to_dict("index")
         for batch in exams.batches(settings.evaluate.batch_size):
-            outputs = infer(model, batch.frames, batch.lengths, batch.exam_ids, seed)
-            for b, (exam_id, output) in enumerate(zip(batch.exam_ids, outputs, strict=True)):
-                exam = batch.frames[b : b + 1, : int(batch.lengths[b])]
-                shape = tuple(exam.shape)
-                if shape not in costs:
-                    costs[shape] = multiply_accumulates(model, exam)
+            plain = once(batch.frames, batch.lengths, batch.exam_ids)
+            found = often(batch.frames, batch.lengths, batch.exam_ids) if often else plain
+            for b, exam_id in enumerate(batch.exam_ids):
+                (output, macs), (plain_output, plain_macs) = found[b], plain[b]
                 yield {
                     "exam_id": exam_id,
                     "patient": facts[exam_id]["patient"],
@@ -112,9 +130,35 @@ def _predict(
                     "label": int(batch.labels[b]),
                     "seed": seed,
                     "probabilities": output.probabilities,
-                    "frames": exam.shape[1],
+                    "frames": int(batch.lengths[b]),
                     "kept": output.kept,
                     "attention": output.attention,
-                    "macs": float(costs[shape]),
+                    "macs": macs,
+                    "plain_probabilities": plain_output.probabilities if often else None,
+                    "plain_macs": plain_macs if often else np.nan,
                     "informative": facts[exam_id]["informative"],
                 }
+
+
+def _looking(
+    model: FrameClassifier, store: PreparedStore, settings: StageSettings, seed: int
+) -> tuple[TestTime | None, list[float]]:
+    """The network as it is to be used, and the losses of what it learned for that.
+
+    None: it looks once.
+    """
+    own, attention, losses = settings.evaluate.test_time, None, list[float]()
+    if not own.active:
+        return None, losses
+    if own.learned:
+        with torch.random.fork_rng():
+            torch.manual_seed(derive("states", seed))
+            attention = StateAttention(model.backbone.width, own.attention.width)
+            attention.to(next(model.parameters()).device)
+    looking = TestTime(model, own, settings.prepare.image_size, attention).eval()
+    if attention is not None:
+        train, validation = (
+            Exams(store, split, settings.classes) for split in ("train", "validation")
+        )
+        losses = fit(looking, train, validation, settings, seed)
+    return looking, losses
