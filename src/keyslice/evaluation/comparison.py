@@ -54,6 +54,7 @@ def compare(
     references: Sequence[str],
     confidence: float,
     flag: str | None,
+    plain: Mapping[str, Assessment] | None = None,
 ) -> pd.DataFrame:
     """One row per variant, from the assessments of the test split.
 
@@ -63,6 +64,7 @@ def compare(
         references: variants that the others are held against, in pairs.
         confidence: of the intervals.
         flag: the MedMNIST set, where published figures are known.
+        plain: of variants that look more than once (`evaluate.test_time`), the same with one look.
 
     Returns:
         Columns
@@ -70,12 +72,17 @@ def compare(
             <metric>_mean, _sd (over seeds), _low, _high (interval) for auc, balanced_accuracy,
             accuracy and brier; calibration_error_mean, _sd;
             <metric>_minus_<reference>, with _low and _high, for auc and balanced_accuracy;
-            macs (per exam), cost (macs relative to the variant whose sampler is `full`),
+            <metric>_gain, with _low and _high, for auc and balanced_accuracy: over one look, in
+            pairs; <metric>_plain_mean and _sd, plain_cost: of one look;
+            macs (per exam), cost (macs relative to one look of the variant whose sampler is
+            `full`),
             frames_kept, distinct_frames, hit_rate, informative_recall (means over exams and seeds);
             published_auc, published_accuracy.
         NaN: not defined, or not known.
     """
+    plain = plain or {}
     full = next((name for name in assessed if variants[name].sampler == "full"), None)
+    whole = plain.get(full, assessed[full]) if full else None
     rows = []
     for name, one in assessed.items():
         variant = variants[name]
@@ -88,8 +95,10 @@ def compare(
                 "seeds": len(one.figures),
                 **_metrics(one, confidence),
                 **_differences(name, assessed, references, confidence),
+                **_gains(one, plain.get(name), confidence),
                 "macs": one.figures["macs"].mean(),
-                "cost": _cost(one, assessed[full]) if full else np.nan,
+                "cost": _cost(one, whole),
+                "plain_cost": _cost(plain.get(name), whole),
                 **{
                     column: one.figures[column].mean()
                     for column in (
@@ -136,5 +145,22 @@ def _differences(
     return columns
 
 
-def _cost(one: Assessment, full: Assessment) -> float:
+def _gains(one: Assessment, plain: Assessment | None, confidence: float) -> dict[str, float]:
+    """What looking more than once gains; NaN where it looks once."""
+    columns = {}
+    for metric in DIFFERENCES:
+        gain = low = high = mean = sd = np.nan
+        if plain is not None:
+            before = plain.estimates[metric]
+            difference = one.estimates[metric].minus(before)
+            gain, (low, high) = difference.mean, difference.interval(confidence)
+            mean, sd = before.mean, before.sd
+        columns |= {f"{metric}_gain": gain, f"{metric}_gain_low": low, f"{metric}_gain_high": high}
+        columns |= {f"{metric}_plain_mean": mean, f"{metric}_plain_sd": sd}
+    return columns
+
+
+def _cost(one: Assessment | None, full: Assessment | None) -> float:
+    if one is None or full is None:
+        return np.nan
     return one.figures["macs"].mean() / full.figures["macs"].mean()

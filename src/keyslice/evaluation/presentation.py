@@ -55,9 +55,15 @@ def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
         column = f"auc_minus_{reference}"
         columns[f"AUC − {reference}"] = [difference(row, column) for _, row in table.iterrows()]
     columns |= {
+        "AUC, one look": [spread(row, "auc_plain") for _, row in table.iterrows()],
+        "gain in AUC": [difference(row, "auc_gain") for _, row in table.iterrows()],
+        "gain in bal. acc.": [
+            difference(row, "balanced_accuracy_gain") for _, row in table.iterrows()
+        ],
         "Brier": [spread(row, "brier") for _, row in table.iterrows()],
         "calibration error": [spread(row, "calibration_error") for _, row in table.iterrows()],
         "cost": [decimals(value) for value in table["cost"]],
+        "cost, one look": [decimals(value) for value in table["plain_cost"]],
         "MACs": [count(value) for value in table["macs"]],
         "kept": [decimals(value, 1) for value in table["frames_kept"]],
         "distinct": [decimals(value, 1) for value in table["distinct_frames"]],

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from keyslice.config import StageSettings
 from keyslice.errors import UserError
@@ -17,8 +18,12 @@ from keyslice.exams.opening import open_exam
 from keyslice.exams.source import Reading, UnreadableError, printable
 from keyslice.models import build
 from keyslice.models.classifier import FrameClassifier
-from keyslice.models.inference import ExamOutput, infer
+from keyslice.models.inference import ExamOutput, Meter, infer
+from keyslice.models.test_time import TestTime, looking
 from keyslice.prepared import check_eight_bit, pad, prepare_frames, thinned
+
+STATE_ATTENTION = "state_attention.safetensors"
+"""In a package: the attention over the states of a network that looks more than once."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: FrameClassifier,
+        model: FrameClassifier | TestTime,
         settings: StageSettings,
         seed: int,
         slice_axis: Literal["auto", 0, 1, 2] = "auto",
@@ -77,7 +82,7 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
-        """Open a package: package.json and model.safetensors.
+        """Open a package: package.json, model.safetensors, and what was learned for test time.
 
         Raises:
             UserError: the folder holds no package, or its weights are no safetensors.
@@ -94,9 +99,16 @@ class Predictor:
                 folder / "model.safetensors",
                 weights_file=training["started_from"]["source"],
             )
+            model = looking(
+                model,
+                settings.evaluate.test_time,
+                settings.prepare.image_size,
+                folder / STATE_ATTENTION,
+            )
         except (SafetensorError, FileNotFoundError):
             raise UserError(
-                "model.safetensors is missing, or no safetensors file",
+                f"model.safetensors, or {STATE_ATTENTION} where the model has one, is missing, or "
+                "no safetensors file",
                 where=str(folder),
                 rule="a package's numbers are read from that format alone",
                 remedy="restore the package from a backup",
@@ -145,24 +157,26 @@ class Predictor:
             for prediction in self._batch(exams[start : start + size])
         ]
 
-    def _batch(self, exams: Sequence[np.ndarray]) -> list[Prediction]:
-        settings = self.settings.prepare
-        prepared = [channels_first(prepare_frames(exam, settings)[0]) for exam in exams]
-        frames, lengths = pad(prepared)
-        outputs = infer(
-            self.model,
-            torch.from_numpy(frames),
-            torch.from_numpy(lengths),
-            [exam_id(exam) for exam in exams],
-            self.seed,
-        )
-        originals = [thinned(len(exam), settings.max_frames) for exam in exams]
-        return [
-            self._prediction(output, original)
-            for output, original in zip(outputs, originals, strict=True)
-        ]
+    def measured(self, exams: Sequence[np.ndarray]) -> Iterator[tuple[Prediction, float]]:
+        """Predict exams as `predict_arrays` does, each with its multiply-accumulates."""
+        size, meter = self.settings.evaluate.batch_size, Meter(self.model, self.seed)
+        for start in range(0, len(exams), size):
+            part = exams[start : start + size]
+            for exam, (output, macs) in zip(part, meter(*self._prepared(part)), strict=True):
+                yield self._prediction(output, exam), macs
 
-    def _prediction(self, output: ExamOutput, original: np.ndarray) -> Prediction:
+    def _batch(self, exams: Sequence[np.ndarray]) -> list[Prediction]:
+        outputs = infer(self.model, *self._prepared(exams), self.seed)
+        return [self._prediction(*one) for one in zip(outputs, exams, strict=True)]
+
+    def _prepared(self, exams: Sequence[np.ndarray]) -> tuple[Tensor, Tensor, list[str]]:
+        """Frames and lengths of a batch, and the exams' ids."""
+        settings = self.settings.prepare
+        frames, lengths = pad([channels_first(prepare_frames(one, settings)[0]) for one in exams])
+        return torch.from_numpy(frames), torch.from_numpy(lengths), [exam_id(one) for one in exams]
+
+    def _prediction(self, output: ExamOutput, exam: np.ndarray) -> Prediction:
+        original = thinned(len(exam), self.settings.prepare.max_frames)
         probabilities = dict(zip(self.settings.classes, output.probabilities, strict=True))
         return Prediction(
             probabilities,

@@ -4,8 +4,10 @@ layers, flipped, or shifted.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -182,3 +184,26 @@ class TestTime(nn.Module):
         pooled = self.model.backbone.pool(torch.cat(list(maps)))
         features = pooled.new_zeros(*mask.shape, pooled.shape[-1])
         return features.masked_scatter(mask.unsqueeze(-1), pooled)
+
+
+def looking(
+    model: FrameClassifier, settings: TestTimeSettings, image_size: int, attention: Path
+) -> "FrameClassifier | TestTime":
+    """The classifier as it is to be used: itself, where one look is all.
+
+    Args:
+        model: in evaluation mode.
+        settings: section `evaluate.test_time`.
+        image_size: side of its frames, pixels.
+        attention: file of what was learned, where something is to be.
+
+    Raises:
+        FileNotFoundError, SafetensorError: it is not there, or no such file.
+    """
+    if not settings.active:
+        return model
+    learned = None
+    if settings.learned:
+        learned = StateAttention(model.backbone.width, settings.attention.width)
+        learned.load_state_dict(load_file(attention))
+    return TestTime(model, settings, image_size, learned).eval()

@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from keyslice.models.inference import multiply_accumulates
-from keyslice.models.predictor import Predictor, channels_first
-from keyslice.prepared import prepare_frames
+from keyslice.models.predictor import Predictor
 
 
 def outcomes(
     package: Path, batches: Iterable[list[np.ndarray]]
-) -> Iterator[tuple[list[float], int]]:
+) -> Iterator[tuple[list[float], float]]:
     """Predict exams given as frames (T,H,W) or (T,H,W,3), as acquired.
 
     Args:
@@ -29,12 +27,7 @@ def outcomes(
     """
     predictor = Predictor.load(package)
     torch.set_num_threads(predictor.settings.train.threads)  # as the evaluation had
-    costs: dict[tuple[int, ...], int] = {}
     for batch in batches:
-        for prediction, frames in zip(predictor.predict_arrays(batch), batch, strict=True):
-            if frames.shape not in costs:
-                prepared, _ = prepare_frames(frames, predictor.settings.prepare)
-                one = torch.from_numpy(channels_first(prepared)[None])
-                costs[frames.shape] = multiply_accumulates(predictor.model, one)
+        for prediction, macs in predictor.measured(batch):
             classes = predictor.settings.classes
-            yield [prediction.probabilities[name] for name in classes], costs[frames.shape]
+            yield [prediction.probabilities[name] for name in classes], macs

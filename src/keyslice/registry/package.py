@@ -1,12 +1,15 @@
 """A model package: the network's numbers and a description; no code, nothing to unpickle.
 
-`model.safetensors` holds the parameters and buffers as stage train wrote them. `package.json` says
-how they are used and where they came from; `keyslice.models.predictor` reads it:
+`model.safetensors` holds the parameters and buffers as stage train wrote them; where the model
+looks more than once (`evaluate.test_time`) and learned how, `state_attention.safetensors` holds what
+stage evaluate wrote. `package.json` says how they are used and where they came from;
+`keyslice.models.predictor` reads it:
 
     format_version: of this list.
     intended_use: datasets.NAME.intended_use, in words; may be empty.
     settings: of the training: dataset, classes (the label names), variant, sampler, keep,
-        sampler_settings, prepare (the preprocessing), backbone, model, train, evaluate.
+        sampler_settings, prepare (the preprocessing), backbone, model, train; evaluate, with the
+        test_time that the results were made with.
     slice_axis: along which slices are taken from 3-D images; see `FolderDataset.slice_axis`.
     thresholds: from which probability an exam is positive: chosen_on (the split), rule, and
         classes: for each its `keyslice.evaluation.thresholds.Threshold`, or null.
@@ -14,6 +17,7 @@ how they are used and where they came from; `keyslice.models.predictor` reads it
         line) began with; initial: `scratch`, or the registered version whose network the training
         started from (`keyslice.initial.Ancestor`); the manifest's hash, device, keyslice's version.
     packaged_with: versions of what is installed where the package was made.
+    state_attention: SHA-256 of that file, or null.
     provenance: hashes; the tags of the registered version.
 """
 
@@ -32,9 +36,14 @@ from keyslice.config import FolderDataset, Params, StageSettings, Workspace
 from keyslice.errors import UserError
 from keyslice.registry import tags
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+READABLE = (2, FORMAT_VERSION)
+"""Models of format 2 look once."""
 DESCRIPTION = "package.json"
 WEIGHTS = "model.safetensors"
+STATE_ATTENTION = "state_attention.safetensors"
+TEST_TIME = "test_time"
+"""Below a variant's results; see `keyslice.stages.evaluate`."""
 _NOTE_OF_MLFLOW = "registered_model_meta"
 """That MLflow leaves where it loads a registered version from: its name and number."""
 LIBRARIES = ("keyslice", "torch", "timm", "numpy")
@@ -65,6 +74,9 @@ def build(
     written = json.loads((source / "settings.json").read_text(encoding="utf-8"))
     settings = {name: written.pop(name) for name in StageSettings.model_fields}
     started_from = written.pop("weights")
+    looks = workspace.results(dataset, variant) / TEST_TIME
+    settings["evaluate"]["test_time"] = _test_time(looks / f"{TEST_TIME}.json")
+    attention = looks / f"seed-{seed}.safetensors"
     configured = params.dataset(dataset)
     axis = configured.slice_axis if isinstance(configured, FolderDataset) else "auto"
     description = {
@@ -76,10 +88,13 @@ def build(
         "training": {"seed": seed, "started_from": started_from, **written},
         "packaged_with": {"python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
+        "state_attention": files.sha256(attention) if attention.is_file() else None,
         "provenance": dict(provenance),
     }
     with files.folder_beside(target) as folder:
         shutil.copyfile(weights, folder / WEIGHTS)
+        if attention.is_file():
+            shutil.copyfile(attention, folder / STATE_ATTENTION)
         text = json.dumps(description, indent=2, ensure_ascii=False)
         files.write_text(folder / DESCRIPTION, text + "\n")
 
@@ -90,6 +105,14 @@ def started_from(workspace: Workspace, dataset: str, variant: str) -> str:
     written = json.loads(settings.read_text(encoding="utf-8"))
     ancestor = initial.entry(written.get("initial", initial.SCRATCH))
     return initial.SCRATCH if ancestor is None else ancestor.name
+
+
+def _test_time(file: Path) -> dict[str, Any]:
+    """How often the networks looked whose results lie here; once, before there was a choice."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["settings"]
+    except FileNotFoundError:
+        return {}
 
 
 def _thresholds(
@@ -143,19 +166,22 @@ def check(folder: Path) -> None:
             "is no model package", where=str(folder), rule=f"it must hold a {DESCRIPTION}"
         ) from None
     found = description.get("format_version")
-    if found != FORMAT_VERSION:
+    if found not in READABLE:
         raise UserError(
             f"format_version is {found}",
             where=f"{folder.name}/{DESCRIPTION}",
-            rule=f"this version of keyslice reads format {FORMAT_VERSION}",
+            rule=f"this version of keyslice reads formats {' and '.join(map(str, READABLE))}",
             remedy="install the version of keyslice that made it, or make a package of the "
             "dataset's present results: keyslice register DATASET",
         )
-    weights, expected = folder / WEIGHTS, description["provenance"][tags.WEIGHTS]
-    if not weights.is_file() or files.sha256(weights) != expected:
-        raise UserError(
-            f"{WEIGHTS} is not the one that {DESCRIPTION} names",
-            where=str(folder),
-            rule=f"its sha256 must be {expected}",
-            remedy="restore the artifacts from a backup",
-        )
+    named = {WEIGHTS: description["provenance"][tags.WEIGHTS]}
+    if attention := description.get("state_attention"):
+        named[STATE_ATTENTION] = attention
+    for name, expected in named.items():
+        if not (folder / name).is_file() or files.sha256(folder / name) != expected:
+            raise UserError(
+                f"{name} is not the one that {DESCRIPTION} names",
+                where=str(folder),
+                rule=f"its sha256 must be {expected}",
+                remedy="restore the artifacts from a backup",
+            )

@@ -64,8 +64,14 @@ def compare(
                 rule="variants are compared on the same exams",
                 remedy=f"run `dvc repro evaluate@{dataset}-{error.other}`",
             ) from None
+        once = {
+            name: plain
+            for name, one in results.items()
+            if (plain := predictions.plain(one)) is not None
+        }
+        plain = comparison.assess_all(once, "test", evaluate) if once else {}
         table = comparison.compare(
-            test, params.variants, settings.references, evaluate.confidence, flag
+            test, params.variants, settings.references, evaluate.confidence, flag, plain
         )
         within = settings.within_standard_errors
         chosen = candidate.choose(validation, params.candidates(dataset), within)
