@@ -1,9 +1,9 @@
 """A model package: the network's numbers and a description; no code, nothing to unpickle.
 
-`model.safetensors` holds the parameters and buffers as stage train wrote them; where the model
-looks more than once (`evaluate.test_time`) and learned how, `state_attention.safetensors` holds what
-stage evaluate wrote. `package.json` says how they are used and where they came from;
-`keyslice.models.predictor` reads it:
+`model.safetensors` holds the parameters and buffers as stage train wrote them. Where the model
+looks more than once (`evaluate.test_time`) and has learned how, `state_attention.safetensors` is
+what stage evaluate wrote. `package.json` says how they are used and where they came from; read by
+`keyslice.models.predictor`:
 
     format_version: of this list.
     intended_use: datasets.NAME.intended_use, in words; may be empty.
