@@ -228,3 +228,25 @@ def test_an_unknown_name_is_answered_with_the_nearest(values, ask):
 )
 def test_a_cluster_that_is_half_named_is_refused(complaint, run, said):
     assert said in complaint(lambda values: values.update(run=run))
+
+
+def test_a_variant_may_look_at_exams_as_often_as_it_pleases(values):
+    variants = {"das": {"budget": 4}}
+    values["evaluate"] = {"test_time": {"budget": 8, "views": ["shift_up"], "variants": variants}}
+    params = Params.model_validate(values)
+    found = params.stage("adrenal", "das").evaluate.test_time
+    assert (found.budget, found.views, found.variants) == (4, ("shift_up",), {})
+    assert params.stage("adrenal", "uniform").evaluate.test_time.budget == 8
+
+
+@pytest.mark.parametrize(
+    ("variants", "said"),
+    [
+        ({"dsa": {"budget": 4}}, "unknown variant 'dsa'; did you mean 'd"),
+        ({"das": {"budgit": 4}}, "evaluate.test_time.variants.das.budgit: unknown key"),
+        ({"das": {"budget": 0}}, "evaluate.test_time.variants.das.budget: 0"),
+    ],
+)
+def test_what_a_variant_may_not_say_of_its_looks_is_refused(complaint, variants, said):
+    test_time = {"test_time": {"variants": variants}}
+    assert said in complaint(lambda values: values.update(evaluate=test_time))

@@ -57,7 +57,7 @@ class Meter:
 
     What a classifier that looks once spends depends on an exam's shape alone, and is counted once
     for each. A search takes another way for each exam: there a batch is counted as it is predicted,
-    and each of its exams has cost the mean.
+    and shared out by the frames that were kept.
 
     Args:
         model: in evaluation mode.
@@ -75,8 +75,8 @@ class Meter:
         if isinstance(self._model, TestTime):
             with FlopCounterMode(display=False) as counter:
                 outputs = infer(self._model, frames, lengths, exam_ids, self._seed)
-            each = counter.get_total_flops() / 2 / len(exam_ids)
-            return [(output, each) for output in outputs]
+            each = counter.get_total_flops() / 2 / sum(len(output.kept) for output in outputs)
+            return [(output, each * len(output.kept)) for output in outputs]
         outputs = infer(self._model, frames, lengths, exam_ids, self._seed)
         return [
             (output, float(self._cost(frames[b : b + 1, : int(lengths[b])])))
