@@ -124,6 +124,7 @@ def test_a_package_says_what_it_is_for_and_how_it_is_used(workspace: Workspace) 
         "thresholds",
         "training",
         "packaged_with",
+        "state_attention",
         "provenance",
     ]
     assert about["settings"]["classes"] == ["healthy", "lesion"]
