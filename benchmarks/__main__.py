@@ -28,10 +28,17 @@ TABLES = {
         inference.measure,
     ),
     "Search over states": (
-        "A best-first search over the phases of all subsampling layers against as many passes from "
-        f"the image: {discarded.BACKBONE}, {discarded.EXAMS} exams of {discarded.FRAMES} frames "
-        "together. Times are medians; ratios are taken pair by pair, with quartiles.",
-        ["frames", "criterion", "budget", "time / independent passes", "ms per exam"],
+        "A best-first search over the phases of the deepest subsampling layers against as many "
+        "passes of the unmodified network from the image, all exams together, one thread: "
+        f"{discarded.BACKBONE}. Times are medians; ratios are taken pair by pair, with quartiles.",
+        [
+            "exams × frames",
+            "levels",
+            "criterion",
+            "budget",
+            "time / independent passes",
+            "ms per exam",
+        ],
         discarded.measure,
     ),
     "Training step": (

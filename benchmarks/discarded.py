@@ -7,44 +7,52 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Ratio, alternate
+from keyslice.config import TestTime
 from keyslice.models.backbone import Backbone, create
 from keyslice.models.discarded import Subsampled, entropy, search
 from keyslice.models.last_maps import LastMaps
 
-BACKBONE, EXAMS, FRAMES, ROUNDS = "mobilenetv3_small_100", 8, 14, 15
-SIZES, BUDGETS = (28, 64, 224), (8, 15)
+BACKBONE, FRAMES, ROUNDS = "mobilenetv3_small_100", 14, 9
+EXAMS = {28: 32, 64: 32, 224: 4}
+"""As many together as stage evaluate takes; less of large frames, for memory."""
+LEVELS, BUDGETS = (TestTime().layers, "all"), (8, 15)
 
 
 @torch.inference_mode()
 def measure() -> Iterator[list[str]]:
     """Rows of the table."""
-    for size in SIZES:
+    torch.set_num_threads(1)
+    for size, exams_together in EXAMS.items():
         with torch.random.fork_rng():
             torch.manual_seed(0)
             backbone = create(BACKBONE, size).eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             exams = [
                 torch.randn(FRAMES, 3, size, size).contiguous(memory_format=torch.channels_last)
-                for _ in range(EXAMS)
+                for _ in range(exams_together)
             ]
             head = torch.nn.Linear(backbone.width, 2)
         maps = LastMaps(backbone)
-        network = Subsampled(maps, exams[0][:1])
+        networks = {
+            levels: Subsampled(maps, exams[0][:1], None if levels == "all" else levels)
+            for levels in LEVELS
+        }
         criteria = {"entropy": partial(_certain, backbone, head), "random": _any}
         for budget in BUDGETS:
             sides = {
-                name: partial(search, network, exams, criterion, budget)
+                f"{levels} | {name}": partial(search, network, exams, criterion, budget)
+                for levels, network in networks.items()
                 for name, criterion in criteria.items()
             }
             independent = partial(_passes, maps, torch.cat(exams), budget)
             times = alternate(sides | {"independent": independent}, ROUNDS)
-            for name in criteria:
-                ratio = Ratio.of(times[name], times["independent"])
+            for side in sides:
+                ratio = Ratio.of(times[side], times["independent"])
                 yield [
-                    f"{size} × {size}",
-                    name,
+                    f"{exams_together} × {FRAMES} × {size}×{size}",
+                    *side.split(" | "),
                     str(budget),
                     f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})",
-                    f"{1000 * ratio.seconds / EXAMS:.1f}",
+                    f"{1000 * ratio.seconds / exams_together:.1f}",
                 ]
 
 

@@ -154,6 +154,8 @@ def test_layers_side_by_side_have_one_offset_and_layers_may_be_named() -> None:
     # What is left out of the search scales all the same.
     assert (level.scale, network.scale) == ((8, 8), (32, 32))
     assert displacement(network, ((1, 0),)) == (0.25, 0.0)
+    deepest = Subsampled(module, frames, 2)
+    assert deepest.levels == Subsampled(module, frames).levels[-2:]
     with pytest.raises(UserError, match=r"did you mean 'network\.layer3\.0\.conv1'"):
         Subsampled(module, frames, ["network.layer3.0.conv"])
 

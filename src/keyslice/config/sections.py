@@ -114,8 +114,9 @@ class TestTime(Settings):
     """Which states come first: the most certain, those whose maps answer best, or any."""
     aggregation: Literal["mean", "entropy", "learned"] = "mean"
     """What the states' maps come to."""
-    layers: tuple[str, ...] | None = None
-    """Subsampling layers that are searched, by name; null: all."""
+    layers: Positive | Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)] = 3
+    """Subsampling layers that are searched: those of so many of the deepest levels, all, or by
+    name. A run at other phases of a deep one begins deep, and costs less."""
     attention: StateAttention = StateAttention()
     """Where criterion or aggregation is learned."""
     views: tuple[View, ...] = ()

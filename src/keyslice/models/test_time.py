@@ -77,7 +77,8 @@ class TestTime(nn.Module):
         self.model, self.attention, self._settings = model, attention, settings
         example = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
         self._maps = LastMaps(model.backbone)
-        self._network = Subsampled(self._maps.eval(), example, settings.layers)
+        layers = None if settings.layers == "all" else settings.layers
+        self._network = Subsampled(self._maps.eval(), example, layers)
 
     def forward(
         self, frames: Tensor, lengths: Tensor, generator: Generators | None = None

@@ -6,6 +6,7 @@ from another from there on begins with them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from keyslice.errors import UserError, did_you_mean
+from keyslice.models import small_maps
 from keyslice.models.discarded.phase import Offset, Phases, may_shift
 
 State = tuple[Offset, ...]
@@ -69,8 +71,8 @@ class Subsampled:
     Args:
         module: maps (N,…) to (N,…); in evaluation mode, and left as it is.
         example: input for it, (1,…); of the size of later ones.
-        layers: names of subsampling layers that are to have an offset, each with those beside it.
-            None: all of them.
+        layers: which subsampling layers are to have an offset, those beside it with each: so many
+            of the deepest levels, or layers by name. None: all of them.
 
     Attributes:
         levels: in the order in which the network has them.
@@ -81,7 +83,7 @@ class Subsampled:
     """
 
     def __init__(
-        self, module: nn.Module, example: Tensor, layers: Iterable[str] | None = None
+        self, module: nn.Module, example: Tensor, layers: int | Iterable[str] | None = None
     ) -> None:
         self._phases = {n: Phases(m) for n, m in module.named_modules() if may_shift(m)}
         if not self._phases:
@@ -89,7 +91,7 @@ class Subsampled:
         self._module, self._graph = module, _traced(module, self._phases)
         self._nodes = [*self._graph.nodes]
         found, self.scale = self._found()
-        self.levels = _named(found, layers)
+        self.levels = _chosen(found, layers)
         self._level = {name: n for n, one in enumerate(self.levels) for name in one.layers}
         places = {node: place for place, node in enumerate(self._nodes)}
         first = [
@@ -119,6 +121,12 @@ class Subsampled:
         Returns:
             One for each, in their order.
         """
+        # The network itself is what timm's gives, to the last bit; other states are nobody's.
+        other = all(start.state != self.origin for start in starts)
+        with small_maps.within() if other else nullcontext():
+            return self._run(starts)
+
+    def _run(self, starts: Sequence[Start]) -> list[Passed]:
         counts = [len(start.values[0]) for start in starts]
         joined: list[int] = []
         values: Values = tuple[Tensor, ...]()
@@ -280,9 +288,11 @@ def _traced(module: nn.Module, layers: Iterable[str]) -> fx.Graph:
         ) from error
 
 
-def _named(levels: list[Level], layers: Iterable[str] | None) -> list[Level]:
+def _chosen(levels: list[Level], layers: int | Iterable[str] | None) -> list[Level]:
     if layers is None:
         return levels
+    if isinstance(layers, int):
+        return levels[-layers:]
     wanted, known = set(layers), {name for level in levels for name in level.layers}
     for name in sorted(wanted - known):
         raise UserError(f"no subsampling layer is named {name!r}", remedy=did_you_mean(name, known))
