@@ -118,13 +118,15 @@ def test_an_experiment_writes_its_section_and_fills_the_marked_place_in_the_read
     marks = "<!-- {0}: written by keyslice experiment -->\n<!-- {0}: end -->"
     readme = workspace / "README.md"
     readme.write_text(f"Before.\n\n{marks.format('scans')}\n\n{marks.format('other')}\n\nAfter.\n")
-    done = keyslice(workspace, "experiment", "scans")
+    done = keyslice(workspace, "experiment", "scans", "--test-time", "das")
     assert done.returncode == 0, done.stderr
     page = (workspace / "docs" / "results.md").read_text()
     table = pd.read_csv(workspace / "data" / "comparisons" / "scans" / "comparison.csv")
     auc = f"{table.set_index('variant')['auc_mean']['das']:.3f} ±"
     assert "12 train, 6 validation, 6 test exams" in page
     assert f"| das | {auc}" in page
+    assert "## scans, looking more than once" in page
+    assert (workspace / "docs" / "figures" / "scans-test-time.svg").is_file()
     text = readme.read_text()
     assert f"| das | {auc}" in text
     assert text.startswith("Before.\n\n<!-- scans: written")

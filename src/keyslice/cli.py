@@ -567,17 +567,34 @@ def show(
     metavar="FILE",
     help="Page to write; what else stands there stays.  [default: the workspace's docs/results.md]",
 )
-def experiment(datasets: Sequence[str], parallel: int | None, output: Path | None) -> None:
+@click.option(
+    "--test-time",
+    multiple=True,
+    metavar="VARIANT",
+    help="Try on it all ways of looking more than once, too; may be given several times.",
+)
+def experiment(
+    datasets: Sequence[str], parallel: int | None, output: Path | None, test_time: Sequence[str]
+) -> None:
     """Retrain datasets and put their figures on the results page.
 
     Each DATASET is retrained where anything is new, and gets a section: all variants compared, and
     what it takes to repeat it. A README with marks for it gets the short table.
+
+    With --test-time a second section tells what it gains to look at exams more than once, by
+    criterion, aggregation and budget, and against flips and shifts. What is done is kept, and
+    not done again.
     """
     from keyslice.console import experiments
 
     workspace, params = _workspace()
+    for name in datasets:
+        for variant in test_time:
+            params.stage(name, variant)
     page = output or workspace.root / "docs" / "results.md"
-    experiments.run(workspace, params, tuple(datasets), page, parallel=parallel)
+    experiments.run(
+        workspace, params, tuple(datasets), page, parallel=parallel, test_time=test_time
+    )
 
 
 @main.command()

@@ -14,6 +14,7 @@ from keyslice.config.params import SERVICE, Params, StageSettings, Variant, load
 from keyslice.config.promote import Promote
 from keyslice.config.samplers import SAMPLER_SETTINGS, SamplerSettings
 from keyslice.config.sections import (
+    Aggregation,
     Backbone,
     Compare,
     Evaluate,
@@ -21,6 +22,7 @@ from keyslice.config.sections import (
     Prepare,
     TestTime,
     Train,
+    View,
 )
 from keyslice.config.service import (
     Notify,
@@ -37,6 +39,7 @@ from keyslice.config.workspace import Workspace
 __all__ = [
     "SAMPLER_SETTINGS",
     "SERVICE",
+    "Aggregation",
     "Backbone",
     "CommonDataset",
     "Compare",
@@ -65,6 +68,7 @@ __all__ = [
     "Train",
     "Variant",
     "Versioning",
+    "View",
     "Workspace",
     "load",
 ]

@@ -81,13 +81,19 @@ class Train(Settings):
         return self
 
 
+Aggregation = Literal["mean", "entropy", "learned"]
 View = Literal[
     "flip_horizontal",
     "flip_vertical",
+    "flip_both",
     "shift_left",
     "shift_right",
     "shift_up",
     "shift_down",
+    "shift_up_left",
+    "shift_up_right",
+    "shift_down_left",
+    "shift_down_right",
 ]
 
 
@@ -112,7 +118,7 @@ class TestTime(Settings):
     """States of its subsampling layers that are looked at; 1: the network as it was trained."""
     criterion: Literal["entropy", "learned", "random"] = "entropy"
     """Which states come first: the most certain, those whose maps answer best, or any."""
-    aggregation: Literal["mean", "entropy", "learned"] = "mean"
+    aggregation: Aggregation = "mean"
     """What the states' maps come to."""
     layers: Positive | Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)] = 3
     """Subsampling layers that are searched: those of so many of the deepest levels, all, or by

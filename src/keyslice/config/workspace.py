@@ -100,6 +100,10 @@ class Workspace:
         """Wall times, which differ from run to run, and therefore lie outside DVC's outputs."""
         return self.state / "timings" / dataset / f"{variant}.json"
 
+    def sweep(self, dataset: str, variant: str) -> Path:
+        """Holds a folder for each seed: what ways of looking more than once gave."""
+        return self.state / "sweeps" / dataset / variant
+
     def checkpoints(self, dataset: str, variant: str) -> Path:
         """Holds a folder for each hash of a training's inputs."""
         return self.state / "checkpoints" / dataset / variant

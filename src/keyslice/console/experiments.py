@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from keyslice import files, versioning
 from keyslice.config import Params, Workspace
-from keyslice.console import retraining
+from keyslice.console import retraining, sweeping
 from keyslice.console.output import out
 from keyslice.evaluation import runs
 from keyslice.evaluation.presentation import brief, markdown
@@ -21,15 +22,21 @@ def run(
     page: Path,
     *,
     parallel: int | None = None,
+    test_time: Sequence[str] = (),
 ) -> None:
     """Retrain `datasets` where there is anything new, and put their sections into `page`.
 
-    The workspace's README gets their short tables where it has marks for them.
+    The workspace's README gets their short tables where it has marks for them. Of the variants in
+    `test_time` a section tells what it gains to look more than once.
     """
     retraining.run(workspace, params, datasets, parallel=parallel)
     text = page.read_text(encoding="utf-8") if page.is_file() else "# Results\n"
     for name in datasets:
         text = with_section(text, name, section(workspace, params, name))
+        if test_time:
+            sweeping.run(workspace, params, name, test_time, parallel=parallel)
+            told = sweeping.section(workspace, params, name, test_time, page)
+            text = with_section(text, f"{name}, test time", told)
     files.write_text(page, text)
     out.print(f"wrote {page}")
     readme = workspace.root / "README.md"

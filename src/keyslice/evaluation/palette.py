@@ -89,13 +89,16 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return under_style
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an <svg> element with live text; equal figures give equal bytes."""
+def svg(figure: Figure, page: str = "none") -> str:
+    """The figure as an <svg> element with live text, on a page of that colour; equal figures give
+    equal bytes.
+    """
     buffer = io.StringIO()
     with mpl.rc_context(RC):
         figure.savefig(
             buffer,
             format="svg",
+            facecolor=page,
             metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
         )
     text = buffer.getvalue()

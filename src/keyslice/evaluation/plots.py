@@ -10,9 +10,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from keyslice.evaluation.palette import INK, Look, styled
+from keyslice.evaluation.palette import looks as palette
 from keyslice.evaluation.predictions import Predicted
 from keyslice.evaluation.runs import Run
 from keyslice.evaluation.summary import confusion
+from keyslice.evaluation.sweep import VIEWS
 from keyslice.metrics import confidence_bins
 
 NAMES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}
@@ -54,6 +56,51 @@ def cost(table: pd.DataFrame, metric: str, looks: Mapping[str, Look]) -> Figure:
     axes.xaxis.grid(visible=False)
     figure.legend(loc="outside lower center", ncols=4, handletextpad=0.2, columnspacing=1.2)
     return figure
+
+
+@styled
+def gains(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """What looking more than once gains in AUC, against what it costs; a panel per variant.
+
+    Args:
+        tables: of `keyslice.evaluation.sweep.gains`, by variant.
+    """
+    names = list(dict.fromkeys(_ways(pd.concat(tables.values()))))
+    looks = palette(names)
+    figure = Figure(figsize=(3.1 * len(tables) + 0.4, 3.6))
+    panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    for axes, (variant, table) in zip(panels, tables.items(), strict=True):
+        axes.axhline(0, color=INK, linewidth=0.8)
+        for name, rows in table.groupby(_ways(table), sort=False):
+            look, rows = looks[str(name)], rows.sort_values("cost")
+            axes.fill_between(
+                rows["cost"],
+                rows["auc_gain_low"],
+                rows["auc_gain_high"],
+                color=look.colour,
+                alpha=0.08,
+                linewidth=0,
+            )
+            axes.plot(
+                rows["cost"],
+                rows["auc_gain"],
+                color=look.colour,
+                marker=look.marker,
+                markersize=4.5,
+                label=name,
+            )
+        axes.set(title=variant, xlim=(0, None), xlabel="cost, one look = 1")
+    panels[0].set(ylabel="gain in AUC")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _ways(table: pd.DataFrame) -> list[str]:
+    return [
+        way if way == VIEWS else f"{way}, {aggregation}"
+        for way, aggregation in zip(table["way"], table["aggregation"], strict=True)
+    ]
 
 
 def _spread_out(costs: np.ndarray, near: float = 0.03, step: float = 0.035) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from keyslice.models.classifier import FrameClassifier
+from keyslice.models.classifier import FrameClassifier, Output
 from keyslice.models.seeding import per_exam
 from keyslice.models.test_time import TestTime
 
@@ -39,7 +39,11 @@ def infer(
         seed: the model's.
     """
     place = next(model.parameters()).device
-    output = model(frames.to(place), lengths.to(place), per_exam(seed, exam_ids))
+    return by_exam(model(frames.to(place), lengths.to(place), per_exam(seed, exam_ids)))
+
+
+def by_exam(output: Output) -> list[ExamOutput]:
+    """A batch's output, exam by exam."""
     probabilities = output.logits.double().softmax(1).tolist()
     selection = output.selection
     return [
@@ -48,7 +52,7 @@ def infer(
             selection.indices[b][selection.mask[b]].tolist(),
             output.attention[b][selection.mask[b]].tolist(),
         )
-        for b in range(len(exam_ids))
+        for b in range(len(probabilities))
     ]
 
 

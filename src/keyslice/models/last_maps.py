@@ -34,10 +34,11 @@ class LastMaps(nn.Module):
     def moved_back(self, maps: Tensor, displaced: Sequence[tuple[float, float]]) -> Tensor:
         """Maps (S,N,…) of S states, each where the network's own lie; see `aligned`.
 
-        Tokens that stand for no place (a class token) are left as they are.
+        Tokens that stand for no place (a class token) are left as they are, and so is a map of one
+        pixel, which has nowhere to go.
         """
         size, each = self._size(maps), [one for one in displaced for _ in range(maps.shape[1])]
-        if size is None or not any(map(any, displaced)):
+        if size in (None, (1, 1)) or not any(map(any, displaced)):
             return maps
         flat = maps.flatten(0, 1)
         if flat.ndim == 4:

@@ -2,8 +2,10 @@
 layers, flipped, or shifted.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,27 +13,43 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from keyslice.config import Aggregation, View
 from keyslice.config import TestTime as TestTimeSettings
 from keyslice.models.classifier import FrameClassifier, Output
-from keyslice.models.discarded import Looked, Subsampled, entropy, search
+from keyslice.models.discarded import Criterion, Looked, Subsampled, entropy, search
 from keyslice.models.discarded.aggregation import StateAttention, by_entropy, displacement
 from keyslice.models.last_maps import LastMaps
 from keyslice.samplers import Selection
 from keyslice.samplers.noise import Generators
 
-VIEWS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "flip_horizontal": lambda frames: frames.flip(-1),
-    "flip_vertical": lambda frames: frames.flip(-2),
-    "shift_left": lambda frames: pad(frames[..., 1:], (0, 1, 0, 0), mode="replicate"),
-    "shift_right": lambda frames: pad(frames[..., :-1], (1, 0, 0, 0), mode="replicate"),
-    "shift_up": lambda frames: pad(frames[..., 1:, :], (0, 0, 0, 1), mode="replicate"),
-    "shift_down": lambda frames: pad(frames[..., :-1, :], (0, 0, 1, 0), mode="replicate"),
+
+def _shifted(frames: Tensor, down: int, right: int) -> Tensor:
+    """By so many pixels; what comes in is the border."""
+    height, width = frames.shape[-2:]
+    around = pad(frames, (abs(right),) * 2 + (abs(down),) * 2, mode="replicate")
+    top, left = abs(down) - down, abs(right) - right
+    return around[..., top : top + height, left : left + width]
+
+
+VIEWS: Mapping[View, Callable[[Tensor], Tensor]] = {
+    "flip_horizontal": partial(torch.flip, dims=(-1,)),
+    "flip_vertical": partial(torch.flip, dims=(-2,)),
+    "flip_both": partial(torch.flip, dims=(-2, -1)),
+    "shift_left": partial(_shifted, down=0, right=-1),
+    "shift_right": partial(_shifted, down=0, right=1),
+    "shift_up": partial(_shifted, down=-1, right=0),
+    "shift_down": partial(_shifted, down=1, right=0),
+    "shift_up_left": partial(_shifted, down=-1, right=-1),
+    "shift_up_right": partial(_shifted, down=-1, right=1),
+    "shift_down_left": partial(_shifted, down=1, right=-1),
+    "shift_down_right": partial(_shifted, down=1, right=1),
 }
-"""Of frames (N,3,H,W); shifts are by one pixel."""
+"""Of frames (N,3,H,W)."""
 
 
-def _as_it_is(frames: Tensor) -> Tensor:
-    return frames
+def seen_from(view: View | None, kept: Tensor) -> Tensor:
+    """Kept frames (B,k,3,H,W) from a view; None: as they are."""
+    return kept if view is None else VIEWS[view](kept.flatten(0, 1)).reshape(kept.shape)
 
 
 @dataclass(frozen=True)
@@ -84,20 +102,37 @@ class TestTime(nn.Module):
         self, frames: Tensor, lengths: Tensor, generator: Generators | None = None
     ) -> Output:
         """As `FrameClassifier.forward`; logits are the logarithms of the probabilities."""
-        model = self.model
-        selection = model.select(frames, lengths, generator)
-        kept = selection.gather(frames, model.normalisation)
+        selection, kept = self.taken(frames, lengths, generator)
         found = [
-            self._view(view(kept.flatten(0, 1)).reshape(kept.shape), selection, generator)
-            for view in (_as_it_is, *(VIEWS[name] for name in self._settings.views))
+            self.classified(
+                self.looked(seen_from(view, kept), selection, generator),
+                selection,
+                self._settings.aggregation,
+            )
+            for view in (None, *self._settings.views)
         ]
         probabilities = torch.stack([one.logits.softmax(1) for one in found]).mean(0)
         return Output(probabilities.log(), selection, found[0].attention)
 
+    def taken(
+        self, frames: Tensor, lengths: Tensor, generator: Generators | None
+    ) -> tuple[Selection, Tensor]:
+        """What the sampler keeps, and these frames (B,k,3,H,W), as the backbone wants them."""
+        selection = self.model.select(frames, lengths, generator)
+        return selection, selection.gather(frames, self.model.normalisation)
+
     def looked(
-        self, kept: Tensor, selection: Selection, generator: Generators | None
+        self,
+        kept: Tensor,
+        selection: Selection,
+        generator: Generators | None,
+        after: Callable[[int], None] | None = None,
     ) -> list[list[Looked]]:
-        """The states of each exam, for its kept frames (B,k,3,H,W)."""
+        """The states of each exam, for its kept frames (B,k,3,H,W), in the order of the search.
+
+        `after` is called with the number of each pass, from 0, when it is done; where not all exams
+        go together, several times with each.
+        """
         mask = selection.mask
         own: dict[int, Tensor] = {}
 
@@ -120,19 +155,25 @@ class TestTime(nn.Module):
             return [float(torch.rand((), generator=each[exam])) for exam in exams]
 
         criterion = {"entropy": by_entropy_of_each, "learned": learned, "random": drawn}
+
+        def scoring(numbers: range) -> Criterion:
+            passes = itertools.count()
+
+            def scored(part: Sequence[int], outputs: Sequence[Tensor]) -> Sequence[float]:
+                scores = criterion[self._settings.criterion]([numbers[n] for n in part], outputs)
+                if after is not None:
+                    after(next(passes))
+                return scores
+
+            return scored
+
         exams = [frames[one] for frames, one in zip(kept, mask, strict=True)]
         size = max(1, (self.model.chunk or len(kept) * kept.shape[1]) // kept.shape[1])
         found: list[list[Looked]] = []
         for start in range(0, len(exams), size):
             numbers = range(start, min(start + size, len(exams)))
-
-            def scored(
-                part: Sequence[int], outputs: Sequence[Tensor], of: range = numbers
-            ) -> Sequence[float]:
-                return criterion[self._settings.criterion]([of[n] for n in part], outputs)
-
             part = exams[start : start + size]
-            found += search(self._network, part, scored, self._settings.budget)
+            found += search(self._network, part, scoring(numbers), self._settings.budget)
         return found
 
     def entropies(self, outputs: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -144,8 +185,7 @@ class TestTime(nn.Module):
         self, frames: Tensor, lengths: Tensor, generator: Generators | None = None
     ) -> list[Stack]:
         """What the states of each exam show, from its frames as they are; see `forward`."""
-        selection = self.model.select(frames, lengths, generator)
-        kept = selection.gather(frames, self.model.normalisation)
+        selection, kept = self.taken(frames, lengths, generator)
         return [self._stack(looked) for looked in self.looked(kept, selection, generator)]
 
     def _stack(self, looked: Sequence[Looked]) -> Stack:
@@ -161,24 +201,29 @@ class TestTime(nn.Module):
         maps = [self._maps.shaped(self.attention(one.positions), one.shape) for one in stacks]
         return self.model.scores(self._features(maps, mask), mask)
 
-    def _combined(self, looked: Sequence[Looked], mask: Tensor) -> Tensor:
+    def classified(
+        self, looked: Sequence[Sequence[Looked]], selection: Selection, aggregation: Aggregation
+    ) -> Output:
+        """What the states of each exam come to."""
+        maps = [
+            self._combined(states, mask, aggregation)
+            for states, mask in zip(looked, selection.mask, strict=True)
+        ]
+        return self.model.classify(self._features(maps, selection.mask), selection)
+
+    def _combined(self, looked: Sequence[Looked], mask: Tensor, aggregation: Aggregation) -> Tensor:
         """What the last maps (k,…) of an exam's states come to; its row of the mask is (k,)."""
         found = self._stack(looked)
-        if self._settings.aggregation == "learned":
+        if aggregation == "learned":
             assert self.attention is not None
             combined = self.attention(found.positions)
         else:
             weights = found.positions.new_full((len(looked),), 1 / len(looked))
-            if self._settings.aggregation == "entropy":
+            if aggregation == "entropy":
                 rows = mask.expand(len(looked), *mask.shape)
                 weights = by_entropy(self.entropies([one.output for one in looked], rows))
             combined = torch.einsum("s,s...->...", weights, found.positions)
         return self._maps.shaped(combined, found.shape)
-
-    def _view(self, kept: Tensor, selection: Selection, generator: Generators | None) -> Output:
-        looked = self.looked(kept, selection, generator)
-        maps = [self._combined(*each) for each in zip(looked, selection.mask, strict=True)]
-        return self.model.classify(self._features(maps, selection.mask), selection)
 
     def _features(self, maps: Sequence[Tensor], mask: Tensor) -> Tensor:
         """Last maps of exams, each of its own frames, to features (n,k,D)."""

@@ -17,13 +17,13 @@ from keyslice.evaluation.summary import confusions, summarise
 from keyslice.models import build
 from keyslice.models.classifier import FrameClassifier
 from keyslice.models.discarded.aggregation import StateAttention
-from keyslice.models.inference import Meter
+from keyslice.models.inference import ExamOutput, Meter
 from keyslice.models.seeding import derive
 from keyslice.models.test_time import TestTime
 from keyslice.prepared import PreparedStore
 from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
-from keyslice.training.batches import Exams
+from keyslice.training.batches import Batch, Exams
 from keyslice.training.device import device, repeatable
 from keyslice.training.states import fit
 
@@ -51,7 +51,7 @@ def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -
             losses: dict[int, list[float]] = {}
             for seed in settings.train.seeds:
                 model: FrameClassifier = trained(workspace, settings, seed).to(place)
-                looking, losses[seed] = _looking(model, store, settings, seed)
+                looking, losses[seed] = looking_more(model, store, settings, seed)
                 rows += _predict(model, looking, store, settings, seed)
                 if looking is not None and looking.attention is not None:
                     save_file(looking.attention.state_dict(), looks / f"seed-{seed}.safetensors")
@@ -115,32 +115,56 @@ def _predict(
 ) -> Iterator[dict[str, Any]]:
     """A row of predictions.parquet for each exam that the network did not learn from."""
     once, often = Meter(model, seed), looking and Meter(looking, seed)
+    for batch, known in unseen(store, settings):
+        plain = once(batch.frames, batch.lengths, batch.exam_ids)
+        found = often(batch.frames, batch.lengths, batch.exam_ids) if often else plain
+        for facts, (output, macs), (first, first_macs) in zip(known, found, plain, strict=True):
+            yield row(facts, seed, output, macs) | {
+                "plain_probabilities": first.probabilities if often else None,
+                "plain_macs": first_macs if often else np.nan,
+            }
+
+
+def unseen(
+    store: PreparedStore, settings: StageSettings
+) -> Iterator[tuple[Batch, list[dict[str, Any]]]]:
+    """Batches of the exams that no network learns from, and what predictions tell of each."""
     for split in ("validation", "test"):
         exams = Exams(store, split, settings.classes)
         facts = store.table.iloc[exams.rows].set_index("exam_id").to_dict("index")
         for batch in exams.batches(settings.evaluate.batch_size):
-            plain = once(batch.frames, batch.lengths, batch.exam_ids)
-            found = often(batch.frames, batch.lengths, batch.exam_ids) if often else plain
-            for b, exam_id in enumerate(batch.exam_ids):
-                (output, macs), (plain_output, plain_macs) = found[b], plain[b]
-                yield {
-                    "exam_id": exam_id,
-                    "patient": facts[exam_id]["patient"],
-                    "split": split,
-                    "label": int(batch.labels[b]),
-                    "seed": seed,
-                    "probabilities": output.probabilities,
-                    "frames": int(batch.lengths[b]),
-                    "kept": output.kept,
-                    "attention": output.attention,
-                    "macs": macs,
-                    "plain_probabilities": plain_output.probabilities if often else None,
-                    "plain_macs": plain_macs if often else np.nan,
-                    "informative": facts[exam_id]["informative"],
-                }
+            yield (
+                batch,
+                [
+                    {
+                        "exam_id": exam_id,
+                        "patient": facts[exam_id]["patient"],
+                        "split": split,
+                        "label": int(label),
+                        "frames": int(length),
+                        "informative": facts[exam_id]["informative"],
+                    }
+                    for exam_id, label, length in zip(
+                        batch.exam_ids, batch.labels, batch.lengths, strict=True
+                    )
+                ],
+            )
 
 
-def _looking(
+def row(facts: dict[str, Any], seed: int, output: ExamOutput, macs: float) -> dict[str, Any]:
+    """Of predictions.parquet, for a network that looks once."""
+    return facts | {
+        "seed": seed,
+        "probabilities": output.probabilities,
+        "kept": output.kept,
+        "attention": output.attention,
+        "macs": macs,
+        "plain_probabilities": None,
+        "plain_macs": np.nan,
+    }
+
+
+def looking_more(
     model: FrameClassifier, store: PreparedStore, settings: StageSettings, seed: int
 ) -> tuple[TestTime | None, list[float]]:
     """The network as it is to be used, and the losses of what it learned for that.

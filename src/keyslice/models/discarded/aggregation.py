@@ -31,14 +31,14 @@ def aligned(maps: Tensor, displaced: Sequence[tuple[float, float]]) -> Tensor:
     Beyond its border a map is as at it.
     """
     height, width = maps.shape[-2:]
-    rows, columns = (torch.arange(n, dtype=maps.dtype, device=maps.device) for n in (height, width))
-    grids = []
-    for down, right in displaced:
+    moves = maps.new_tensor(displaced)
+    y, x = (
         # grid_sample's pixels have their centres at (2 i + 1) / n - 1.
-        y = (2 * (rows - down) + 1) / height - 1
-        x = (2 * (columns - right) + 1) / width - 1
-        grids.append(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1))
-    grid = torch.stack(grids)
+        (2 * (torch.arange(n, device=maps.device) - moves[:, axis, None]) + 1) / n - 1
+        for axis, n in enumerate((height, width))
+    )
+    size = len(moves), height, width
+    grid = torch.stack((x[:, None].expand(size), y[:, :, None].expand(size)), -1)
     return grid_sample(maps, grid, padding_mode="border", align_corners=False)
 
 

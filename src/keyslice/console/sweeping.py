@@ -1,0 +1,78 @@
+"""`keyslice experiment --test-time`: what it gains to look at exams more than once."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+from flows.engine import cores
+from keyslice import files
+from keyslice.config import Params, Workspace
+from keyslice.console.output import bar, tell
+from keyslice.evaluation import plots, sweep
+from keyslice.evaluation.palette import svg
+
+
+def run(
+    workspace: Workspace,
+    params: Params,
+    dataset: str,
+    variants: Sequence[str],
+    *,
+    parallel: int | None = None,
+) -> None:
+    """Try every way of looking more than once on each trained network, where that is not done."""
+    start, waiting = time.monotonic(), {}
+    # Not forked: torch has threads.
+    with ProcessPoolExecutor(parallel or cores(), get_context("spawn")) as pool, bar() as progress:
+        for variant in variants:
+            for seed in params.stage(dataset, variant).train.seeds:
+                job = pool.submit(_swept, workspace, params, dataset, variant, seed)
+                waiting[job] = f"{variant}, seed {seed}"
+        task = progress.add_task(f"looking more than once at {dataset}", total=len(waiting))
+        for job in as_completed(waiting):
+            job.result()
+            progress.advance(task)
+            minutes, seconds = divmod(round(time.monotonic() - start), 60)
+            tell(f"✓ {dataset}: more looks with {waiting[job]}  {minutes}:{seconds:02}")
+
+
+def _swept(workspace: Workspace, params: Params, dataset: str, variant: str, seed: int) -> None:
+    from keyslice.stages.sweep import sweep
+
+    for _ in sweep(workspace, params, dataset, variant, seed):
+        pass
+
+
+def section(
+    workspace: Workspace, params: Params, dataset: str, variants: Sequence[str], page: Path
+) -> str:
+    """What looking more than once gains, for `page`; its picture is written beside that."""
+    settings = params.section("evaluate", dataset)
+    tables = {
+        variant: sweep.gains(
+            sweep.read(
+                workspace.sweep(dataset, variant), params.stage(dataset, variant).train.seeds
+            ),
+            settings,
+        )
+        for variant in variants
+    }
+    picture = page.parent / "figures" / f"{dataset}-test-time.svg"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(picture, svg(plots.gains(tables), page="white"))
+    options = " ".join(f"--test-time {name}" for name in variants)
+    parts = [f"**{name}**\n\n{sweep.markdown(table)}" for name, table in tables.items()]
+    return f"""
+## {dataset}, looking more than once
+
+`keyslice experiment {dataset} {options}` · the networks of the section on {dataset}.
+
+![gain in AUC against cost]({picture.relative_to(page.parent).as_posix()})
+
+{chr(10).join(parts)}
+Gains over one look, mean over seeds, with intervals ({settings.confidence:.0%}) by bootstrap over
+patients, in pairs. Cost is multiply-accumulates, one look = 1. Views are flips and shifts by a
+pixel, as many as cost nearest to the same. What is learned was learned with the largest budget.
+"""

@@ -1,0 +1,198 @@
+"""What ways of looking more than once come to, on a variant's trained networks.
+
+Not one of DVC's stages: `keyslice experiment --test-time` asks for it. A search with a budget is
+the beginning of one with a larger budget, so one search tells of all budgets and aggregations.
+"""
+
+import hashlib
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import keyslice
+from keyslice import files
+from keyslice.config import Aggregation, Params, StageSettings, TestTime, View, Workspace
+from keyslice.evaluation import predictions
+from keyslice.evaluation.sweep import VIEWS, Looks
+from keyslice.models import test_time as seen
+from keyslice.models.classifier import FrameClassifier, Output
+from keyslice.models.inference import by_exam
+from keyslice.models.seeding import per_exam
+from keyslice.prepared import PreparedStore
+from keyslice.stages.evaluate import looking_more, row, trained, unseen
+from keyslice.stages.running import only_process_of
+from keyslice.training.device import device, repeatable
+
+BUDGETS = (4, 8, 15)
+"""Besides 1, the network as it was trained."""
+CODE = ("config", "models", "prepared.py", "samplers", "training", "stages/sweep.py")
+"""What figures depend on, in the package."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A search, and what its states come to.
+
+    Attributes:
+        name: of its figures.
+        settings: with the largest budget. What is learned is learned at that one, for all.
+        aggregations: that are tried.
+    """
+
+    name: str
+    settings: TestTime
+    aggregations: tuple[Aggregation, ...]
+
+
+VIEWED = Way(VIEWS, TestTime(), ("mean",))
+"""Flips and shifts; its budget is how many, the frames as they are among them."""
+WAYS = (
+    VIEWED,
+    Way(
+        "entropy",
+        TestTime(budget=BUDGETS[-1], aggregation="learned"),
+        ("mean", "entropy", "learned"),
+    ),
+    Way(
+        "learned",
+        TestTime(budget=BUDGETS[-1], criterion="learned", aggregation="learned"),
+        ("mean", "learned"),
+    ),
+    Way("random", TestTime(budget=BUDGETS[-1], criterion="random"), ("mean",)),
+    Way("all-levels", TestTime(budget=BUDGETS[-1], layers="all"), ("mean",)),
+)
+
+Tried = dict[Looks, list[dict[str, Any]]]
+"""Rows of predictions."""
+
+
+def sweep(
+    workspace: Workspace, params: Params, dataset: str, variant: str, seed: int
+) -> Iterator[str]:
+    """Write the predictions of every way for a network, where they are not there.
+
+    Yields:
+        The name of each way, when its files are there; at once where they were.
+
+    Raises:
+        UserError: a variant that has not been trained.
+    """
+    settings = params.stage(dataset, variant)
+    folder = workspace.sweep(dataset, variant) / f"seed-{seed}"
+    store = workspace.prepared(dataset) / "store.json"
+    network = workspace.models(dataset, variant) / f"seed-{seed}" / "model.safetensors"
+    with only_process_of(workspace, f"sweep@{dataset}-{variant}-{seed}"), repeatable():
+        torch.set_num_threads(settings.train.threads)
+        model: FrameClassifier = trained(workspace, settings, seed).to(device(settings.train))
+        opened = PreparedStore.open(store.parent)
+        for way in WAYS:
+            target = folder / f"{way.name}-{_digest(way, settings, store, network)}"
+            if not target.is_dir():
+                with files.folder_beside(target) as part:
+                    for looks, rows in _tried(way, model, opened, settings, seed).items():
+                        predictions.write(pd.DataFrame(rows), part / looks.file)
+            for other in folder.glob(f"{way.name}-*"):
+                if other != target:
+                    shutil.rmtree(other)
+            yield way.name
+
+
+def _tried(
+    way: Way, model: FrameClassifier, store: PreparedStore, settings: StageSettings, seed: int
+) -> Tried:
+    own = settings.evaluate.model_copy(update={"test_time": way.settings})
+    settings = settings.model_copy(update={"evaluate": own})
+    if way is VIEWED:
+        looking = seen.TestTime(model, way.settings, settings.prepare.image_size).eval()
+        return _viewed(looking, store, settings, seed)
+    looking, _ = looking_more(model, store, settings, seed)
+    assert looking is not None  # its budget is above 1
+    return _searched(way, looking, store, settings, seed)
+
+
+@torch.inference_mode()
+def _searched(
+    way: Way, looking: seen.TestTime, store: PreparedStore, settings: StageSettings, seed: int
+) -> Tried:
+    found: Tried = defaultdict(list)
+    for batch, known in unseen(store, settings):
+        on_device, draws = batch.to(device(settings.train)), per_exam(seed, batch.exam_ids)
+        with FlopCounterMode(display=False) as counter:
+            selection, kept = looking.taken(on_device.frames, on_device.lengths, draws)
+            spent = _Spent(counter)
+            looked = looking.looked(kept, selection, draws, spent)
+            for aggregation in way.aggregations:
+                for budget in BUDGETS:
+                    begun = counter.get_total_flops()
+                    states = [one[:budget] for one in looked]
+                    output = looking.classified(states, selection, aggregation)
+                    macs = (spent.up_to(budget) + counter.get_total_flops() - begun) / 2
+                    found[Looks(way.name, aggregation, budget)] += _rows(known, seed, output, macs)
+    return found
+
+
+@torch.inference_mode()
+def _viewed(
+    looking: seen.TestTime, store: PreparedStore, settings: StageSettings, seed: int
+) -> Tried:
+    found: Tried = defaultdict(list)
+    views: tuple[View | None, ...] = (None, *seen.VIEWS)
+    for batch, known in unseen(store, settings):
+        on_device, draws = batch.to(device(settings.train)), per_exam(seed, batch.exam_ids)
+        with FlopCounterMode(display=False) as counter:
+            selection, kept = looking.taken(on_device.frames, on_device.lengths, draws)
+            total = torch.zeros((), device=kept.device)
+            for number, view in enumerate(views, 1):
+                looked = looking.looked(seen.seen_from(view, kept), selection, draws)
+                own = looking.classified(looked, selection, "mean")
+                total = total + own.logits.softmax(1)
+                output = Output((total / number).log(), selection, own.attention)
+                macs = counter.get_total_flops() / 2
+                found[Looks(VIEWS, "mean", number)] += _rows(known, seed, output, macs)
+    return found
+
+
+class _Spent:
+    """Notes what each pass of a search has cost, with what came before the first."""
+
+    def __init__(self, counter: FlopCounterMode) -> None:
+        self._counter, self._seen = counter, 0
+        self._passes: dict[int, int] = defaultdict(int)
+
+    def __call__(self, number: int) -> None:
+        now = self._counter.get_total_flops()
+        self._passes[number] += now - self._seen
+        self._seen = now
+
+    def up_to(self, budget: int) -> int:
+        """Floating-point operations of so many passes."""
+        return sum(flops for number, flops in self._passes.items() if number < budget)
+
+
+def _rows(
+    known: Sequence[dict[str, Any]], seed: int, output: Output, macs: float
+) -> Iterator[dict[str, Any]]:
+    """Of a batch; what it cost is shared out by the frames that were kept."""
+    exams = by_exam(output)
+    each = macs / sum(len(exam.kept) for exam in exams)
+    for facts, exam in zip(known, exams, strict=True):
+        yield row(facts, seed, exam, each * len(exam.kept))
+
+
+def _digest(way: Way, settings: StageSettings, *inputs: Path) -> str:
+    """Of all that a way's figures depend on: settings, data, network and code."""
+    digest = hashlib.sha256(repr((way, [*seen.VIEWS], BUDGETS)).encode())
+    digest.update(settings.model_dump_json(exclude={"evaluate"}).encode())
+    package = Path(keyslice.__file__).parent
+    for one in CODE:
+        inputs += tuple(sorted((package / one).rglob("*.py"))) or (package / one,)
+    for file in inputs:
+        digest.update(files.sha256(file).encode())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,121 @@
+"""A sweep tells of every way what the network gives that is set to it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from keyslice.config import Evaluate, Workspace
+from keyslice.config import TestTime as Settings
+from keyslice.console import sweeping
+from keyslice.evaluation import sweep as shown
+from keyslice.evaluation.sweep import ONCE, VIEWS, Looks
+from keyslice.models.inference import Meter
+from keyslice.models.test_time import TestTime
+from keyslice.prepared import PreparedStore
+from keyslice.stages import sweep as stage
+from keyslice.stages.evaluate import trained, unseen
+from keyslice.stages.train import train
+from tests.stages.test_train_evaluate import PARAMS, workspace
+
+__all__ = ["workspace"]
+SEED = 3
+
+
+@pytest.fixture(scope="module")
+def swept(workspace: Workspace) -> Workspace:
+    threads = torch.get_num_threads()
+    try:
+        train(workspace, PARAMS, "ward", "uniform")
+        for seed in PARAMS.stage("ward", "uniform").train.seeds:
+            assert len(list(stage.sweep(workspace, PARAMS, "ward", "uniform", seed))) == 5
+    finally:
+        torch.set_num_threads(threads)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def found(swept: Workspace) -> dict[Looks, object]:
+    return shown.read(swept.sweep("ward", "uniform"), PARAMS.stage("ward", "uniform").train.seeds)
+
+
+@pytest.mark.parametrize(
+    ("looks", "settings"),
+    [
+        (ONCE, Settings()),
+        (Looks(VIEWS, "mean", 3), Settings(views=("flip_horizontal", "flip_vertical"))),
+        (Looks("entropy", "entropy", 4), Settings(budget=4, aggregation="entropy")),
+        (Looks("random", "mean", 8), Settings(budget=8, criterion="random")),
+        (Looks("all-levels", "mean", 15), Settings(budget=15, layers="all")),
+    ],
+)
+def test_a_way_is_what_the_network_gives_that_is_set_to_it(
+    swept: Workspace, found, looks: Looks, settings: Settings
+) -> None:
+    stage_settings = PARAMS.stage("ward", "uniform")
+    model = trained(swept, stage_settings, SEED)
+    looking = TestTime(model, settings, stage_settings.prepare.image_size).eval()
+    meter, table = Meter(looking, SEED), found[looks]
+    own = table[table["seed"] == SEED].set_index("exam_id")
+    for batch, _ in unseen(PreparedStore.open(swept.prepared("ward")), stage_settings):
+        for exam, (output, macs) in zip(
+            batch.exam_ids, meter(batch.frames, batch.lengths, batch.exam_ids), strict=True
+        ):
+            told = own.loc[exam]
+            np.testing.assert_allclose(told["probabilities"], output.probabilities, rtol=1e-4)
+            assert told["macs"] == pytest.approx(macs)
+
+
+def test_what_is_there_is_not_done_again_and_what_depends_on_another_network_is(
+    swept: Workspace, tmp_path: Path
+) -> None:
+    folder = swept.sweep("ward", "uniform") / f"seed-{SEED}"
+
+    def written() -> dict[str, int]:
+        return {file.parent.name: file.stat().st_mtime_ns for file in folder.glob("*/*")}
+
+    before = written()
+    list(stage.sweep(swept, PARAMS, "ward", "uniform", SEED))
+    assert written() == before
+    network = swept.models("ward", "uniform") / f"seed-{SEED}" / "model.safetensors"
+    content = network.read_bytes()
+    try:
+        # Another network of the same shape: the other seed's.
+        network.write_bytes((network.parents[1] / "seed-0" / network.name).read_bytes())
+        assert next(stage.sweep(swept, PARAMS, "ward", "uniform", SEED)) == VIEWS
+        [views] = [name for name in written() if name.startswith(VIEWS)]
+        assert views not in before
+        assert {*written()} - {views} < {*before}
+    finally:
+        network.write_bytes(content)
+        list(stage.sweep(swept, PARAMS, "ward", "uniform", SEED))
+
+
+def test_gains_are_over_one_look_and_over_views_that_cost_as_much(found) -> None:
+    table = shown.gains(found, Evaluate(resamples=50)).set_index(["way", "aggregation", "budget"])
+    assert len(table) == len(found) - 1
+    assert ONCE not in table.index
+    views = table.loc[VIEWS]
+    assert views["auc_minus_views"].isna().all()
+    assert views["cost"].to_numpy() == pytest.approx(
+        views.index.get_level_values("budget"), rel=0.05
+    )
+    own = table.loc["entropy", "mean", 15]
+    beside = table.loc[VIEWS, "mean", own["views"]]
+    assert abs(own["cost"] - beside["cost"]) == (own["cost"] - views["cost"]).abs().min()
+    difference = own["auc_gain"] - beside["auc_gain"]
+    assert own["auc_minus_views"] == pytest.approx(difference)
+    assert own["auc_gain_low"] <= own["auc_gain"] <= own["auc_gain_high"]
+
+
+def test_a_section_has_a_row_for_each_way_and_a_picture(swept: Workspace, tmp_path: Path) -> None:
+    page = tmp_path / "results.md"
+    text = sweeping.section(swept, PARAMS, "ward", ["uniform"], page)
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    ways = [row.split(" | ")[0][2:] for row in rows[2:]]
+    assert {"entropy", "learned", "random", "all-levels", VIEWS} == {*ways}
+    assert ways.count("entropy") == 9
+    drawn = (tmp_path / "figures" / "ward-test-time.svg").read_text()
+    assert drawn.startswith("<svg")
+    assert "gain in AUC" in drawn
