@@ -12,7 +12,7 @@ from keyslice.models.backbone import Backbone, create
 from keyslice.models.discarded import Subsampled, entropy, search
 from keyslice.models.last_maps import LastMaps
 
-BACKBONE, FRAMES, ROUNDS = "mobilenetv3_small_100", 14, 9
+BACKBONE, FRAMES, ROUNDS = "mobilenetv3_small_100", 14, 7
 EXAMS = {28: 32, 64: 32, 224: 4}
 """As many together as stage evaluate takes; less of large frames, for memory."""
 LEVELS, BUDGETS = (TestTime().layers, "all"), (8, 15)

@@ -63,7 +63,7 @@ def section(
     picture.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(picture, svg(plots.gains(tables), page="white"))
     options = " ".join(f"--test-time {name}" for name in variants)
-    parts = [f"**{name}**\n\n{sweep.markdown(table)}" for name, table in tables.items()]
+    parts = [f"### {dataset}, {name}\n\n{sweep.markdown(table)}" for name, table in tables.items()]
     return f"""
 ## {dataset}, looking more than once
 

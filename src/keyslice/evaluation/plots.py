@@ -67,7 +67,7 @@ def gains(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """
     names = list(dict.fromkeys(_ways(pd.concat(tables.values()))))
     looks = palette(names)
-    figure = Figure(figsize=(3.1 * len(tables) + 0.4, 3.6))
+    figure = Figure(figsize=(max(6.2, 3.1 * len(tables) + 0.4), 3.6))
     panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
     for axes, (variant, table) in zip(panels, tables.items(), strict=True):
         axes.axhline(0, color=INK, linewidth=0.8)

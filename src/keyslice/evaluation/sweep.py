@@ -11,7 +11,7 @@ import pandas as pd
 from keyslice.config import Evaluate
 from keyslice.evaluation import predictions
 from keyslice.evaluation.comparison import DIFFERENCES, assess_all
-from keyslice.evaluation.presentation import decimals, difference, pipes, signed
+from keyslice.evaluation.presentation import decimals, difference, pipes, signed, spread
 from keyslice.evaluation.summary import Assessment
 
 
@@ -66,6 +66,7 @@ def gains(found: Mapping[Looks, pd.DataFrame], settings: Evaluate) -> pd.DataFra
         A row for each but `ONCE`; columns
             way, aggregation, budget; cost: multiply-accumulates, those of one look being 1;
             views: how many of them cost nearest to that;
+            <metric>_once_mean and _sd (over seeds), for auc and balanced_accuracy: of one look;
             <metric>_gain, with _low and _high, for auc and balanced_accuracy: over one look, in
             pairs; <metric>_minus_views: over so many views, NaN of views themselves;
             validation_<metric>_gain: what there is to choose by.
@@ -85,6 +86,8 @@ def gains(found: Mapping[Looks, pd.DataFrame], settings: Evaluate) -> pd.DataFra
         )
         row = looks._asdict() | {"cost": costs[looks] / costs[ONCE], "views": beside.budget}
         for metric in DIFFERENCES:
+            once = test[ONCE].estimates[metric]
+            row |= {f"{metric}_once_mean": once.mean, f"{metric}_once_sd": once.sd}
             row |= _over(test[ONCE], test[looks], metric, "gain", settings.confidence)
             row |= _over(test[beside], test[looks], metric, "minus_views", settings.confidence)
             if beside == looks:
@@ -105,11 +108,15 @@ def _over(
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A pipe table of `gains`; of views those that another row is held against."""
+    """What one look achieves, and a pipe table of `gains`; of views those that another row is held
+    against.
+    """
+    first = table.iloc[0]
+    area, accuracy = (spread(first, f"{metric}_once") for metric in DIFFERENCES)
     own = table["way"] == VIEWS
     shown = table[~own | table["budget"].isin(table["views"][~own])]
     rows: Iterable[pd.Series] = [row for _, row in shown.iterrows()]
-    return pipes(
+    cells = pipes(
         pd.DataFrame(
             {
                 "states": [row["way"] for row in rows],
@@ -128,3 +135,4 @@ def markdown(table: pd.DataFrame) -> str:
             }
         )
     )
+    return f"One look: AUC {area}, balanced accuracy {accuracy}.\n\n{cells}"
