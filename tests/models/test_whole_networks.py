@@ -179,6 +179,7 @@ def test_resumed_from_parent_to_child_it_is_what_it_is_from_the_image(name: str,
         for level in range(len(last)):
             state = (*last[: level + 1], *network.origin[level + 1 :])
             cut = network.cut(level)
+            assert cut == level + 1
             [child] = network.run([Start(state, cut, values[cut])])
             torch.testing.assert_close(child.output, network(frames, state))
             values |= dict(child.values)
