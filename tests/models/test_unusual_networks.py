@@ -109,7 +109,8 @@ def test_a_layer_that_is_used_twice_has_an_offset_each_time() -> None:
         torch.testing.assert_close(found, Subsampled(apart, frames[:1])(frames, state))
 
 
-def test_maps_that_are_brought_up_again_lie_as_finely_as_those_that_they_are_added_to() -> None:
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_finer_and_coarser_maps_the_size_of_what_they_make_tells_the_scale(order: int) -> None:
     class Fused(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -117,7 +118,8 @@ def test_maps_that_are_brought_up_again_lie_as_finely_as_those_that_they_are_add
 
         def forward(self, frames: Tensor) -> Tensor:
             fine = self.first(frames)
-            return self.third(fine + interpolate(self.second(fine), scale_factor=2.0))
+            both = [fine, interpolate(self.second(fine), scale_factor=2.0)][::order]
+            return self.third(both[0] + both[1]).flatten(2).transpose(1, 2)
 
     network = Subsampled(Fused().eval(), torch.zeros(1, 3, 16, 16))
     assert [level.layers for level in network.levels] == [("first",), ("second", "third")]

@@ -5,6 +5,7 @@ holds none is called as it is. Where such a layer begins, the values that the re
 a run that differs from another from there on begins with them.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -93,10 +94,11 @@ class Subsampled:
         self._phases = {name: Phases(layer) for name, layer in every if may_shift(layer)}
         if not self._phases:
             raise UserError("no layer of the network subsamples")
-        self._module, self._graph = module, _traced(module, self._phases, example)
+        self._module = module
+        self._graph, shapes = _traced(module, self._phases, example)
         self._nodes = [*self._graph.nodes]
         self._sizes = _sizes(self._nodes)
-        found, self.scale = self._found()
+        found, self.scale = self._found(shapes, example.shape[-2:])
         self.levels = _chosen([*found], layers)
         self._level = {node: n for n, one in enumerate(self.levels) for node in found[one]}
         places = {node: place for place, node in enumerate(self._nodes)}
@@ -202,27 +204,43 @@ class Subsampled:
         assert callable(node.target)
         return node.target(*args, **kwargs)
 
-    def _found(self) -> tuple[dict[Level, list[fx.Node]], tuple[int, int]]:
+    def _found(
+        self, shapes: Mapping[fx.Node, torch.Size], image: torch.Size
+    ) -> tuple[dict[Level, list[fx.Node]], tuple[int, int]]:
         """Its levels, each with where its layers are called, and the scale of its output."""
-        scales: dict[fx.Node, tuple[int, int]] = {}
+        # Finer and coarser maps may come together (attention to fewer keys, maps brought up again,
+        # a class token): what that makes has the scale of one of them, and its size tells which.
+        scales: dict[fx.Node, set[tuple[int, int]]] = {}
         beside: dict[tuple[tuple[int, int], tuple[int, int]], list[fx.Node]] = {}
+
+        def fitting(node: fx.Node, places: Iterable[int]) -> tuple[int, int]:
+            def off(scale: tuple[int, int]) -> float:
+                expected = image.numel() / (scale[0] * scale[1])
+                return min((abs(math.log(expected / n)) for n in places), default=0.0)
+
+            return min(sorted(scales[node], reverse=True), key=off)
+
         for node in self._nodes:
-            # Of what comes together the first counts: a residual is added to the maps that it is
-            # of, finer maps before those brought up to them. Parameters and sizes have no scale.
             before = [scales[one] for one in node.all_input_nodes if one in scales]
             if (not before and scales) or node in self._sizes:
                 continue
-            scale = scales[node] = before[0] if before else (1, 1)
+            scales[node] = set().union(*before) or {(1, 1)}
             phases = self._phases.get(str(node.target)) if node.op == "call_module" else None
             if phases is not None:
+                # They may be the maps of heads, or of windows.
+                count, _, *size = shapes[node.all_input_nodes[0]]
+                scale = fitting(node, [math.prod(size), count * math.prod(size)])
                 rows, columns = phases.stride
-                scales[node] = scale[0] * rows, scale[1] * columns
-                beside.setdefault((scale, scales[node]), []).append(node)
+                after = scale[0] * rows, scale[1] * columns
+                scales[node] = {after}
+                beside.setdefault((scale, after), []).append(node)
         levels = {}
         for (scale, _), nodes in beside.items():
             names = tuple(dict.fromkeys(str(node.target) for node in nodes))
             levels[Level(names, tuple(self._phases[names[0]].offsets), scale)] = nodes
-        return levels, scales[self._nodes[-1]]
+        last = shapes[self._nodes[-1]]
+        places = {3: [*last[1:2]], 4: [math.prod(last[1:3]), math.prod(last[2:])]}
+        return levels, fitting(self._nodes[-1], places.get(len(last), []))
 
     def _crossing(self, places: Mapping[fx.Node, int], edge: int) -> list[fx.Node]:
         """Nodes before an edge that those from it on need, but for those that are always there.
@@ -317,8 +335,25 @@ class _Tracer(fx.Tracer):
         return whole or super().is_leaf_module(m, module_qualified_name)
 
 
-def _traced(module: nn.Module, layers: Iterable[str], example: Tensor) -> fx.Graph:
-    """The graph of a module, which has been seen to give what the module gives.
+class _Measured(fx.Interpreter):
+    """A run that keeps the shape of each value (1,…)."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(module, graph=graph)
+        self.shapes: dict[fx.Node, torch.Size] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        found = super().run_node(n)
+        if isinstance(found, Tensor):
+            self.shapes[n] = found.shape
+        return found
+
+
+def _traced(
+    module: nn.Module, layers: Iterable[str], example: Tensor
+) -> tuple[fx.Graph, Mapping[fx.Node, torch.Size]]:
+    """The graph of a module, which has been seen to give what the module gives, and the shapes of
+    its values.
 
     Modules that hand lists to each other look at them: in such a network all are traced into.
     """
@@ -329,12 +364,13 @@ def _traced(module: nn.Module, layers: Iterable[str], example: Tensor) -> fx.Gra
         for deep in (False, True):
             try:
                 graph = _Tracer(layers, deep).trace(module)
-                found = fx.Interpreter(module, graph=graph).run(probe)
+                measured = _Measured(module, graph)
+                found = measured.run(probe)
             except Exception as error:  # whatever its code does with a value that is none
                 told = told or (str(error).splitlines() or [type(error).__name__])[0]
                 continue
             if isinstance(own, Tensor) and _same(found, own):
-                return graph
+                return graph, measured.shapes
             told = told or "its code asks for the type of a value"
     raise UserError(
         f"the network cannot be traced ({told})",
