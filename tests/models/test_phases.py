@@ -10,6 +10,7 @@ from timm.layers.std_conv import StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from keyslice.errors import UserError
 from keyslice.models.discarded.phase import Phases, may_shift
 
 SIZES = [(8, 8), (7, 9), (5, 6), (3, 3)]
@@ -99,6 +100,14 @@ def test_whatever_the_layer_its_own_phase_is_itself_and_each_map_has_its_own(lay
     for n, offset in enumerate([last, (0, 0), middle]):
         alone = phases(maps[n : n + 1], [offset])[0]
         torch.testing.assert_close(mixed[n], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_an_offset_may_be_for_several_maps_but_for_as_many_as_the_others() -> None:
+    phases, maps = Phases(nn.MaxPool2d(2)), torch.randn(6, 3, 8, 8)
+    found = phases(maps, [(0, 1), (1, 0)])
+    assert torch.equal(found, phases(maps, [(0, 1)] * 3 + [(1, 0)] * 3))
+    with pytest.raises(UserError, match="6 maps cannot be shared out among 4"):
+        phases(maps, [(0, 1)] * 4)
 
 
 @pytest.mark.parametrize("layer", EVERY, ids=lambda layer: type(layer).__name__)

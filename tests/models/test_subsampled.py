@@ -43,7 +43,7 @@ class _InPlace(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         maps = self.first(frames)
         found = self.second(maps)
-        maps += 1
+        maps.add_(1)
         return found + maps.mean((2, 3), keepdim=True)
 
 

@@ -1,19 +1,24 @@
 """A network whose subsampling layers may be at any phase, run from the image or from one of them.
 
-It is traced (torch.fx) down to its subsampling layers and no further: whatever holds none is called
-as it is. Where such a layer begins, the values that the rest needs are a cut; a run that differs
-from another from there on begins with them.
+It is traced (torch.fx) down to its subsampling layers and, where that does, no further: whatever
+holds none is called as it is. Where such a layer begins, the values that the rest needs are a cut;
+a run that differs from another from there on begins with them.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from timm.models import get_notrace_functions  # pyright: ignore[reportAttributeAccessIssue]
+from timm.models import (
+    get_notrace_functions,  # pyright: ignore[reportAttributeAccessIssue]
+    get_notrace_modules,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
+from torch.utils import _pytree as pytree
 
 from keyslice.errors import UserError, did_you_mean
 from keyslice.models import small_maps
@@ -22,7 +27,7 @@ from keyslice.models.discarded.phase import Offset, Phases, may_shift
 State = tuple[Offset, ...]
 """An offset for each level."""
 Values = tuple[Tensor, ...]
-"""What the nodes from a cut on need of those before it; each (N,…)."""
+"""What the nodes from a cut on need of those before it, out of its lists; each (N,…)."""
 
 
 @dataclass(frozen=True)
@@ -79,28 +84,28 @@ class Subsampled:
         scale: pixels of the image from one pixel of the last map to the next; rows, columns.
 
     Raises:
-        UserError: it has no such layer, or cannot be traced.
+        UserError: it has no such layer, or cannot be traced to what it gives itself.
     """
 
     def __init__(
         self, module: nn.Module, example: Tensor, layers: int | Iterable[str] | None = None
     ) -> None:
-        self._phases = {n: Phases(m) for n, m in module.named_modules() if may_shift(m)}
+        every = module.named_modules(remove_duplicate=False)
+        self._phases = {name: Phases(layer) for name, layer in every if may_shift(layer)}
         if not self._phases:
             raise UserError("no layer of the network subsamples")
-        self._module, self._graph = module, _traced(module, self._phases)
+        self._module = module
+        self._graph, shapes = _traced(module, self._phases, example)
         self._nodes = [*self._graph.nodes]
-        found, self.scale = self._found()
-        self.levels = _chosen(found, layers)
-        self._level = {name: n for n, one in enumerate(self.levels) for name in one.layers}
+        self._sizes = _sizes(self._nodes)
+        found, self.scale = self._found(shapes, example.shape[-2:])
+        self.levels = _chosen([*found], layers)
+        self._level = {node: n for n, one in enumerate(self.levels) for node in found[one]}
         places = {node: place for place, node in enumerate(self._nodes)}
-        first = [
-            min(places[node] for node in self._nodes if node.target in level.layers)
-            for level in self.levels
-        ]
+        first = [min(places[node] for node in found[level]) for level in self.levels]
         self._edges = [0, *first, len(self._nodes)]
         self._needed = [self._crossing(places, edge) for edge in self._edges]
-        self._open, self._writes = self._probed(example)
+        self._open, self._writes, self._nested = self._probed(example)
 
     @property
     def origin(self) -> State:
@@ -129,23 +134,26 @@ class Subsampled:
     def _run(self, starts: Sequence[Start]) -> list[Passed]:
         counts = [len(start.values[0]) for start in starts]
         joined: list[int] = []
-        values: Values = tuple[Tensor, ...]()
+        values: list[Any] = []
         kept: list[dict[int, Values]] = [{} for _ in starts]
         for cut in range(min(start.cut for start in starts), len(self._edges) - 1):
             if self._open[cut]:
                 new = [n for n, start in enumerate(starts) if start.cut == cut]
-                parts = [values] * bool(joined) + [starts[n].values for n in new]
+                parts = [pytree.tree_leaves(values)] * bool(joined)
+                parts += [[*starts[n].values] for n in new]
                 joined += new
-                values = tuple(map(_joined, zip(*parts, strict=True)))
+                leaves = [_joined(each) for each in zip(*parts, strict=True)]
                 if self._writes[cut]:
-                    values = tuple(value.clone() for value in values)
+                    leaves = [leaf.clone() for leaf in leaves]
+                values = pytree.tree_unflatten(leaves, self._nested[cut])
             offsets = {
-                name: [starts[n].state[level] for n in joined for _ in range(counts[n])]
-                for name, level in self._level.items()
+                node: [starts[n].state[level] for n in joined for _ in range(counts[n])]
+                for node, level in self._level.items()
             }
             values = self._segment(cut, values, offsets)
             if cut + 2 < len(self._edges) and self._open[cut + 1]:
-                split = [value.split([counts[n] for n in joined]) for value in values]
+                rows = [counts[n] for n in joined]
+                split = [leaf.split(rows) for leaf in pytree.tree_leaves(values)]
                 for place, n in enumerate(joined):
                     kept[n][cut + 1] = tuple(each[place] for each in split)
         output = values[0]
@@ -153,104 +161,136 @@ class Subsampled:
         return [Passed(outputs[n], kept[n]) for n in range(len(starts))]
 
     def _segment(
-        self, cut: int, values: Values, offsets: Mapping[str, Sequence[Offset]]
-    ) -> tuple[Any, ...]:
-        """From a cut to the next: what is needed there."""
+        self, cut: int, values: Sequence[Any], offsets: Mapping[fx.Node, Sequence[Offset]]
+    ) -> list[Any]:
+        """From a cut to the next: what is needed there, in its lists."""
         known: dict[fx.Node, Any] = dict(zip(self._needed[cut], values, strict=True))
 
         def value(node: fx.Node) -> Any:
             if node in known:
                 return known[node]
+            if node in self._sizes:
+                return called(node)
             # What no cut has: an argument that is left out, or a parameter.
             if node.op == "placeholder":
                 return node.args[0] if node.args else None
             return _attribute(self._module, str(node.target))
 
-        for node in self._nodes[self._edges[cut] : self._edges[cut + 1]]:
-            if node.op in ("placeholder", "get_attr"):
-                continue
+        def called(node: fx.Node) -> Any:
             args, kwargs = map_arg(node.args, value), map_arg(node.kwargs, value)
+            return self._called(node, args, kwargs, offsets)
+
+        for node in self._nodes[self._edges[cut] : self._edges[cut + 1]]:
             if node.op == "output":
-                return (args[0],)
-            known[node] = self._called(node, args, kwargs, offsets)
-        return tuple(value(node) for node in self._needed[cut + 1])
+                return [value(node.all_input_nodes[0])]
+            if node.op not in ("placeholder", "get_attr") and node not in self._sizes:
+                known[node] = called(node)
+        return [value(node) for node in self._needed[cut + 1]]
 
     def _called(
         self,
         node: fx.Node,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        offsets: Mapping[str, Sequence[Offset]],
+        offsets: Mapping[fx.Node, Sequence[Offset]],
     ) -> Any:
         name = str(node.target)
         if node.op == "call_module":
-            if name in offsets:
-                return self._phases[name](args[0], offsets[name])
+            if node in offsets:
+                return self._phases[name](args[0], offsets[node])
             return self._module.get_submodule(name)(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], name)(*args[1:], **kwargs)
         assert callable(node.target)
         return node.target(*args, **kwargs)
 
-    def _found(self) -> tuple[list[Level], tuple[int, int]]:
-        """Its levels, and the scale of its output."""
-        scales: dict[fx.Node, tuple[int, int]] = {}
-        beside: dict[tuple[tuple[int, int], tuple[int, int]], list[str]] = {}
+    def _found(
+        self, shapes: Mapping[fx.Node, torch.Size], image: torch.Size
+    ) -> tuple[dict[Level, list[fx.Node]], tuple[int, int]]:
+        """Its levels, each with where its layers are called, and the scale of its output."""
+        # Finer and coarser maps may come together (attention to fewer keys, maps brought up again,
+        # a class token): what that makes has the scale of one of them, and its size tells which.
+        scales: dict[fx.Node, set[tuple[int, int]]] = {}
+        beside: dict[tuple[tuple[int, int], tuple[int, int]], list[fx.Node]] = {}
+
+        def fitting(node: fx.Node, places: Iterable[int]) -> tuple[int, int]:
+            def off(scale: tuple[int, int]) -> float:
+                expected = image.numel() / (scale[0] * scale[1])
+                return min((abs(math.log(expected / n)) for n in places), default=0.0)
+
+            return min(sorted(scales[node], reverse=True), key=off)
+
         for node in self._nodes:
-            before = [scales[one] for one in node.all_input_nodes] or [(1, 1)]
-            scale = max(rows for rows, _ in before), max(columns for _, columns in before)
+            before = [scales[one] for one in node.all_input_nodes if one in scales]
+            if (not before and scales) or node in self._sizes:
+                continue
+            scales[node] = set().union(*before) or {(1, 1)}
             phases = self._phases.get(str(node.target)) if node.op == "call_module" else None
-            scales[node] = scale
             if phases is not None:
+                # They may be the maps of heads, or of windows.
+                count, _, *size = shapes[node.all_input_nodes[0]]
+                scale = fitting(node, [math.prod(size), count * math.prod(size)])
                 rows, columns = phases.stride
-                scales[node] = scale[0] * rows, scale[1] * columns
-                names = beside.setdefault((scale, scales[node]), [])
-                names += [str(node.target)] * (str(node.target) not in names)
-        levels = [
-            Level(tuple(names), tuple(self._phases[names[0]].offsets), scale)
-            for (scale, _), names in beside.items()
-        ]
-        return levels, scales[self._nodes[-1]]
+                after = scale[0] * rows, scale[1] * columns
+                scales[node] = {after}
+                beside.setdefault((scale, after), []).append(node)
+        levels = {}
+        for (scale, _), nodes in beside.items():
+            names = tuple(dict.fromkeys(str(node.target) for node in nodes))
+            levels[Level(names, tuple(self._phases[names[0]].offsets), scale)] = nodes
+        last = shapes[self._nodes[-1]]
+        places = {3: [*last[1:2]], 4: [math.prod(last[1:3]), math.prod(last[2:])]}
+        return levels, fitting(self._nodes[-1], places.get(len(last), []))
 
     def _crossing(self, places: Mapping[fx.Node, int], edge: int) -> list[fx.Node]:
-        """Nodes before an edge that those from it on need, but for those that are always there."""
+        """Nodes before an edge that those from it on need, but for those that are always there.
+
+        A size is asked for again when it is needed, since it counts the rows of a run: what it is
+        the size of is needed then.
+        """
         inputs, *left_out = [node for node in self._nodes if node.op == "placeholder"]
         if edge == 0:
             return [inputs]
-        return [
-            node
-            for node in self._nodes[:edge]
-            if node.op != "get_attr"
-            and node not in left_out
-            and any(places[user] >= edge for user in node.users)
-        ]
+        needed: set[fx.Node] = set()
+        users = self._nodes[edge:]
+        while users:
+            for node in users.pop().all_input_nodes:
+                if node in self._sizes:
+                    users.append(node)
+                elif places[node] < edge and node.op != "get_attr" and node not in left_out:
+                    needed.add(node)
+        return sorted(needed, key=lambda node: places[node])
 
-    def _probed(self, example: Tensor) -> tuple[list[bool], list[bool]]:
-        """Of each cut whether a run may begin there, and whether what follows writes into it.
+    def _probed(self, example: Tensor) -> tuple[list[bool], list[bool], list[pytree.TreeSpec]]:
+        """Of each cut whether a run may begin there, whether what follows writes into it, and the
+        lists that it has.
 
         It may where all that is needed are values of each input for itself, and none of them is
         written into that shares its memory with another.
         """
-        rows = 3
-        offsets = {name: [(0, 0)] * rows for name in self._level}
-        every: list[tuple[Any, ...]] = []
+        rows = 5  # no size that is likely to be met elsewhere
+        offsets = {node: [(0, 0)] * rows for node in self._level}
+        every: list[list[Any]] = []
+        nested: list[pytree.TreeSpec] = []
         versions: list[list[int]] = []
         # Tensors of inference mode do not count how often they were written into.
         with torch.inference_mode(False), torch.no_grad():
-            values: tuple[Any, ...] = (example.new_zeros((rows, *example.shape[1:])),)
+            values: list[Any] = [example.new_zeros((rows, *example.shape[1:]))]
             for cut in range(len(self._edges) - 1):
-                every.append(values)
-                versions.append(_versions(values))
+                leaves, lists = pytree.tree_flatten(values)
+                every.append(leaves)
+                nested.append(lists)
+                versions.append(_versions(leaves))
                 values = self._segment(cut, values, offsets)
             writes = [
-                _versions(values) != before for values, before in zip(every, versions, strict=True)
+                _versions(leaves) != before for leaves, before in zip(every, versions, strict=True)
             ]
         free = [
-            all(isinstance(value, Tensor) and value.shape[:1] == (rows,) for value in values)
-            and not (written and _share_memory(values))
-            for values, written in zip(every, writes, strict=True)
+            all(isinstance(leaf, Tensor) and leaf.shape[:1] == (rows,) for leaf in leaves)
+            and not (written and _share_memory(leaves))
+            for leaves, written in zip(every, writes, strict=True)
         ]
-        return free, writes
+        return free, writes, nested
 
 
 def _versions(values: Sequence[Any]) -> list[int]:
@@ -265,27 +305,86 @@ def _joined(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-class _Tracer(fx.Tracer):
-    """Into modules that hold a subsampling layer, and into no other."""
+def _sizes(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """Of nodes those that ask for the size of a value, or reckon with sizes alone."""
+    found: set[fx.Node] = set()
+    for node in nodes:
+        asked = node.args[1] if node.target is getattr else node.target
+        before = node.all_input_nodes
+        reckons = getattr(node.target, "__module__", "") == "_operator"
+        if asked in ("shape", "size", "dim") or (reckons and before and found.issuperset(before)):
+            found.add(node)
+    return found
 
-    def __init__(self, layers: Iterable[str]) -> None:
+
+class _Tracer(fx.Tracer):
+    """Into modules that hold a subsampling layer and, unless `deep`, into no other."""
+
+    def __init__(self, layers: Iterable[str], deep: bool) -> None:
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
-        parts = [name.split(".") for name in layers]
+        self._layers, self._deep = {*layers}, deep
+        parts = [name.split(".") for name in self._layers]
         self._opened = {".".join(part[:end]) for part in parts for end in range(1, len(part))}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name not in self._opened
+        if module_qualified_name in self._opened:
+            return False
+        if not self._deep or module_qualified_name in self._layers:
+            return True
+        whole = isinstance(m, tuple(get_notrace_modules()))
+        return whole or super().is_leaf_module(m, module_qualified_name)
 
 
-def _traced(module: nn.Module, layers: Iterable[str]) -> fx.Graph:
-    try:
-        return _Tracer(layers).trace(module)
-    except Exception as error:  # whatever its code does with a value that is none
-        told = str(error).splitlines()
-        raise UserError(
-            f"the network cannot be traced ({told[0] if told else type(error).__name__})",
-            rule="what lies around its subsampling layers is code that torch.fx can follow",
-        ) from error
+class _Measured(fx.Interpreter):
+    """A run that keeps the shape of each value (1,…)."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(module, graph=graph)
+        self.shapes: dict[fx.Node, torch.Size] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        found = super().run_node(n)
+        if isinstance(found, Tensor):
+            self.shapes[n] = found.shape
+        return found
+
+
+def _traced(
+    module: nn.Module, layers: Iterable[str], example: Tensor
+) -> tuple[fx.Graph, Mapping[fx.Node, torch.Size]]:
+    """The graph of a module, which has been seen to give what the module gives, and the shapes of
+    its values.
+
+    Modules that hand lists to each other look at them: in such a network all are traced into.
+    """
+    told = ""
+    with torch.inference_mode(False), torch.no_grad():
+        probe = torch.linspace(-1, 1, example.numel()).to(example).view(example.shape)
+        own = module(probe)
+        for deep in (False, True):
+            try:
+                graph = _Tracer(layers, deep).trace(module)
+                measured = _Measured(module, graph)
+                found = measured.run(probe)
+            except Exception as error:  # whatever its code does with a value that is none
+                told = told or (str(error).splitlines() or [type(error).__name__])[0]
+                continue
+            if isinstance(own, Tensor) and _same(found, own):
+                return graph, measured.shapes
+            told = told or "its code asks for the type of a value"
+    raise UserError(
+        f"the network cannot be traced ({told})",
+        rule="what lies around its subsampling layers is code that torch.fx can follow, "
+        "and its output is one tensor",
+    )
+
+
+def _same(found: Any, own: Tensor) -> bool:
+    """But for rounding."""
+    if not isinstance(found, Tensor) or found.shape != own.shape:
+        return False
+    atol = 1e-3 * float(own.nan_to_num().abs().max())
+    return torch.allclose(found, own, rtol=1e-3, atol=atol, equal_nan=True)
 
 
 def _chosen(levels: list[Level], layers: int | Iterable[str] | None) -> list[Level]:

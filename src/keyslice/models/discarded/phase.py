@@ -19,6 +19,8 @@ from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
+from keyslice.errors import UserError
+
 Offset = tuple[int, int]
 """Rows and columns, each less than the stride."""
 
@@ -104,14 +106,25 @@ class Phases:
 
         Args:
             maps: (N,C,H,W).
-            offsets: N, one for each map.
+            offsets: one for each map; or fewer, each for as many maps, next to each other, as N is
+                more (the heads or windows of an image).
 
         Returns:
             (N,C',H',W'), the size of the layer's own output; gradients flow through. At offset
             (0,0) it is that output.
+
+        Raises:
+            UserError: N is no multiple of their number.
         """
+        each, over = divmod(len(maps), len(offsets))
+        if over:
+            raise UserError(
+                f"{len(maps)} maps cannot be shared out among {len(offsets)} images",
+                rule="a subsampling layer reads equally many maps of each image",
+            )
         if not any(map(any, offsets)):
             return self._layer(maps)
+        offsets = [offset for offset in offsets for _ in range(each)]
         size = maps.shape[-2:]
         spans = [a.span(a.outputs(n)) for a, n in zip(self._axes, size, strict=True)]
         sides = [a.around(n) for a, n in zip(self._axes, size, strict=True)]
