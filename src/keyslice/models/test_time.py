@@ -2,7 +2,7 @@
 layers, flipped, or shifted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,8 +96,8 @@ class TestTime(nn.Module):
 
     def looked(
         self, kept: Tensor, selection: Selection, generator: Generators | None
-    ) -> list[list[Looked]]:
-        """The states of each exam, for its kept frames (B,k,3,H,W)."""
+    ) -> Iterator[list[Looked]]:
+        """The states of each exam, for its kept frames (B,k,3,H,W); a chunk of exams at a time."""
         mask = selection.mask
         own: dict[int, Tensor] = {}
 
@@ -122,7 +122,6 @@ class TestTime(nn.Module):
         criterion = {"entropy": by_entropy_of_each, "learned": learned, "random": drawn}
         exams = [frames[one] for frames, one in zip(kept, mask, strict=True)]
         size = max(1, (self.model.chunk or len(kept) * kept.shape[1]) // kept.shape[1])
-        found: list[list[Looked]] = []
         for start in range(0, len(exams), size):
             numbers = range(start, min(start + size, len(exams)))
 
@@ -132,8 +131,7 @@ class TestTime(nn.Module):
                 return criterion[self._settings.criterion]([of[n] for n in part], outputs)
 
             part = exams[start : start + size]
-            found += search(self._network, part, scored, self._settings.budget)
-        return found
+            yield from search(self._network, part, scored, self._settings.budget)
 
     def entropies(self, outputs: Sequence[Tensor], mask: Tensor) -> Tensor:
         """Of the predictions from the last maps of n exams, in nats: (n,)."""
