@@ -143,6 +143,30 @@ class TestTime(Settings):
         """Whether it needs an attention that was trained."""
         return self.budget > 1 and "learned" in (self.criterion, self.aggregation)
 
+    @property
+    def words(self) -> str:
+        """How often, in words."""
+        parts = list[str]()
+        if self.budget > 1:
+            layers = {"all": "all subsampling layers"}.get(str(self.layers))
+            if isinstance(self.layers, int):
+                layers = f"the deepest {self.layers} levels of subsampling layers"
+            criterion = {
+                "entropy": "the most certain first",
+                "learned": "the best by learned attention first",
+                "random": "in random order",
+            }[self.criterion]
+            aggregation = {
+                "mean": "their mean",
+                "entropy": "weighted by certainty",
+                "learned": "weighted by learned attention",
+            }[self.aggregation]
+            layers = layers or f"the layers {', '.join(map(str, self.layers))}"
+            parts.append(f"at {self.budget} states of {layers}, {criterion}, {aggregation}")
+        if self.views:
+            parts.append(f"from the views {', '.join(('as it is', *self.views))}")
+        return "; ".join(parts) or "once"
+
 
 class Evaluate(Settings):
     """How predictions become figures."""
