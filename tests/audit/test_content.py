@@ -38,6 +38,31 @@ def test_the_figures_are_those_of_the_evaluation_for_the_versions_own_seed(
     )
 
 
+def test_how_often_the_version_looks_is_told_and_what_it_learned_for_that(
+    workspace: Workspace, audited: Audited
+) -> None:
+    one = audited(workspace)
+    told = content(one, None)
+    assert told["identity"]["looks"] == "once"
+    assert "state attention" not in told["identity"]["hashes"]
+    settings = one.registered.payload["settings"]
+    often = {"budget": 4, "aggregation": "learned", "layers": ["a.conv", "b.conv"]}
+    settings = settings | {"evaluate": settings["evaluate"] | {"test_time": often}}
+    learned = {"version": 2, "settings": settings, "state_attention": "5" * 64}
+    ledger.append(
+        workspace, events.MODEL_REGISTERED, "scans/2", {**one.registered.payload, **learned}
+    )
+    other = subject(workspace, "scans", 2)
+    told = content(other, None)
+    assert told["identity"]["hashes"]["state attention"] == "5" * 64
+    page = render(told, figures(other, told))
+    assert (
+        "at 4 states of the layers a.conv, b.conv, the most certain first, weighted by learned "
+        "attention"
+    ) in page
+    assert "5" * 64 in page
+
+
 def test_recalls_and_confusion_count_the_same_exams(workspace: Workspace, audited: Audited) -> None:
     found = content(audited(workspace), None)["evaluation"]
     # Of the tests 14 to 29, the first seed takes 15 and 25 (nodules), and 20 (clear) for the other.

@@ -83,6 +83,31 @@ def test_a_model_version_is_named_in_three_ways(story, ask, words_):
     assert digits("weights", 2) in told
 
 
+OFTEN = {"budget": 8, "criterion": "learned", "views": ["flip_horizontal"], "variants": {}}
+
+
+def test_how_often_a_model_looks_is_told_and_what_it_learned_for_that(story, ask):
+    assert "looks once" in words(ask("scans/2"))
+    assert "attention" not in ask("scans/2")
+    learned = digits("learned") + digits("more", "learned")
+    settings = {"evaluate": {"batch_size": 4, "test_time": OFTEN}}
+    for number, before in ((3, learned), (4, "0" * 64)):
+        same = {"weights": "9" * 64, "settings": settings, "state_attention": before}
+        story.registered(number, **same)
+    told = ask("scans/3")
+    assert max(map(len, told.splitlines())) <= 80
+    assert (
+        "looks at 8 states of the 3 deepest levels of subsampling layers, the best by learned "
+        "attention first, their mean; from the views as it is, flip_horizontal"
+    ) in words(told)
+    assert "evaluate batch_size 4 looks" in words(told)
+    assert any(learned in line for line in told.splitlines())
+    changed = words(ask("scans/4", against="3"))
+    assert "the same weights; what it learned to look more than once is another" in changed
+    more = words(ask("scans/3", against="2"))
+    assert "evaluate.test_time.budget: none → 8" in more
+
+
 def test_every_line_fits_a_terminal_and_hashes_stay_whole(story, ask):
     for what in ("scans/2", "scans", story.last, EXAMS[0], EXAMS[0][:6]):
         lines = ask(what).splitlines()

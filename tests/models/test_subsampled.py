@@ -1,5 +1,6 @@
 """Networks at other phases, run from the image and resumed, and the search over their states."""
 
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from keyslice.errors import UserError
 from keyslice.models.discarded.aggregation import StateAttention, aligned, displacement
-from keyslice.models.discarded.network import Level, Start, State, Subsampled
+from keyslice.models.discarded.network import Level, Passed, Start, State, Subsampled
 from keyslice.models.discarded.search import children, entropy, search
 
 NETWORKS = {
@@ -234,6 +235,31 @@ def test_all_states_are_looked_at_where_the_budget_allows_and_each_exam_has_its_
     every = search(network, exams, criterion, 1000)
     assert [len({one.state for one in found}) for found in every] == [64, 64, 64]
     assert [one.state for one in every[2]][:20] == [one.state for one in both[2]]
+
+
+@torch.no_grad()
+def test_a_search_holds_values_of_no_more_states_than_it_can_still_extend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, frames = _small()
+    budget, run, held = 12, network.run, list[list[weakref.ref[Tensor]]]()
+    alive: list[int] = []
+
+    def watched(starts: Sequence[Start]) -> list[Passed]:
+        alive.append(sum(any(value() is not None for value in state) for state in held))
+        passed = run(starts)
+        values = [value for one in passed for some in one.values.values() for value in some]
+        held.append([weakref.ref(value) for value in values])
+        return passed
+
+    def deeper_first(_: Sequence[int], outputs: Sequence[Tensor]) -> list[float]:
+        return [float(len(alive)) for _ in outputs]
+
+    monkeypatch.setattr(network, "run", watched)
+    search(network, [frames], deeper_first, budget)
+    # And of the one whose last child is run.
+    assert all(some <= budget - step + 1 for step, some in enumerate(alive)), alive
+    assert alive[-1] == 1
 
 
 def test_entropy_is_that_of_the_prediction() -> None:

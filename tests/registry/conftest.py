@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from keyslice import versioning
 from keyslice.config import Params, Workspace, load
@@ -15,6 +16,8 @@ from keyslice.registry.client import connect
 
 TEMPLATE = Path(__file__).parents[1] / "tiny_workspace"
 VARIANTS = ("full", "uniform", "das")
+LOOKS = {"test_time": {"variants": {"das": {"budget": 4, "aggregation": "learned"}}}}
+"""The candidate's variant looks more than once, and learns how."""
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished") / "workspace"
     shutil.copytree(TEMPLATE, root)
     (root / "ignored").rename(root / ".gitignore")
+    values = yaml.safe_load((root / "params.yaml").read_text()) | {"evaluate": LOOKS}
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
     (root / "data/exams/tiny").mkdir(parents=True)
     (root / "data/exams/tiny/exam.npz").write_text("an exam")
     (root / "data/exams/tiny/manifest.parquet").write_text("its manifest")

@@ -16,10 +16,11 @@ import pytest
 from mlflow import MlflowClient
 
 from keyslice import files, versioning
-from keyslice.config import Params, Promote, Workspace
+from keyslice.config import Params, Promote, StageSettings, TestTime, Workspace
 from keyslice.errors import RunError, UserError
 from keyslice.exams import container, manifest
 from keyslice.exams.exam import Exam, exam_path
+from keyslice.models import build
 from keyslice.provenance import events, ledger, standing
 from keyslice.provenance.ledger import Event
 from keyslice.registry import champion, client, gate, marks, package, tags, trial
@@ -386,6 +387,69 @@ def stored(through: Gate, monkeypatch: pytest.MonkeyPatch) -> Callable[[], trial
         return trial.run(through.workspace, test, registered)
 
     return run
+
+
+Packed = Callable[..., int]
+
+
+@pytest.fixture
+def packed(
+    through: Gate, monkeypatch: pytest.MonkeyPatch, stage_settings: Callable[..., StageSettings]
+) -> Packed:
+    """`packed(budget=8)`: registers a version whose network is real and looks so often."""
+    monkeypatch.setattr(trial, "run", TRY)
+
+    def make(**test_time: Any) -> int:
+        settings = stage_settings("uniform", image_size=32)
+        own = settings.evaluate.model_copy(update={"test_time": TestTime(**test_time)})
+        settings = settings.model_copy(update={"evaluate": own, "classes": ("healthy", "lesion")})
+        place = through.workspace.state / "stored" / str(len(through.events()))
+        folder = place / "data" / "package"
+        folder.mkdir(parents=True)
+        build.save(build.fresh(settings, seed=0), folder / package.WEIGHTS)
+        about = {
+            "format_version": package.FORMAT_VERSION,
+            "settings": settings.model_dump(mode="json"),
+            "slice_axis": "auto",
+            "thresholds": {"classes": {}},
+            "training": {"seed": 0, "started_from": {"source": "none"}},
+            "provenance": {tags.WEIGHTS: files.sha256(folder / package.WEIGHTS)},
+        }
+        (folder / package.DESCRIPTION).write_text(json.dumps(about))
+        told = {"package": package.digest(folder), "settings": about["settings"]}
+        return through.register(place.as_uri(), **told)
+
+    return make
+
+
+def _cost(event: Event) -> dict[str, Any]:
+    [found] = [one for one in event.payload["criteria"] if one["group"] == "cost"]
+    return found
+
+
+OFTEN = {"budget": 8, "views": ["flip_horizontal", "flip_vertical"]}
+
+
+@pytest.mark.parametrize(("allowed", "outcome"), [(1.5, "fails"), (9.0, "holds")])
+def test_a_challenger_that_looks_more_than_once_pays_for_it(
+    through: Gate, packed: Packed, allowed: float, outcome: str
+) -> None:
+    through.planned(cost_ratio=allowed)
+    through.promote(packed())
+    found = _cost(through(packed(**OFTEN)))
+    assert (found["outcome"], found["blocks"]) == (outcome, outcome == "fails")
+    assert 2 < found["difference"] < 8
+
+
+def test_a_champion_that_looks_more_than_once_is_held_against_as_it_is_used(
+    through: Gate, packed: Packed
+) -> None:
+    through.promote(packed(**OFTEN))
+    found = _cost(through(packed()))
+    assert found["outcome"] == "holds"
+    assert 1 / 8 < found["difference"] < 1 / 2
+    same = _cost(through(packed(**OFTEN)))
+    assert same["difference"] == pytest.approx(1)
 
 
 def _test_exam(through: Gate, number: int) -> Path:

@@ -84,6 +84,32 @@ def test_a_run_holds_parameters_final_figures_and_its_dataset(workspace: Workspa
     assert entry.dataset.digest == versioning.version(workspace, "tiny")
 
 
+def test_a_run_tells_how_often_its_network_looks_and_how_it_learned_that(
+    workspace: Workspace,
+) -> None:
+    file = workspace.results("tiny", "das") / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["test"]["auc_gain"] = {"mean": 0.02, "low": 0.01, "high": 0.03}
+    metrics["seeds"]["1"]["test"]["auc_gain"] = 0.04
+    file.write_text(json.dumps(metrics))
+    settings = workspace.models("tiny", "das") / "settings.json"
+    earlier = json.loads(settings.read_text())
+    earlier["evaluate"]["test_time"] = {"budget": 9, "gone": 1}  # set when it was trained
+    settings.write_text(json.dumps(earlier))
+    mirror, parent = mirrored(workspace)
+    tagged = mirror.client.get_run(parent).data
+    run = mirror.client.get_run(tagged.tags[tags.run_tag("das", 1)])
+    looks = {n: v for n, v in run.data.params.items() if n.startswith("evaluate.test_time.")}
+    assert looks["evaluate.test_time.budget"] == "4"
+    assert looks["evaluate.test_time.aggregation"] == "learned"
+    assert looks["evaluate.test_time.attention.width"] == "64"
+    assert "evaluate.test_time.gone" not in looks
+    assert run.data.metrics["test/auc_gain"] == 0.04
+    assert tagged.metrics["das/test/auc_gain/low"] == 0.01
+    names = {one.path for one in mirror.client.list_artifacts(run.info.run_id)}
+    assert "test_time.json" in names
+
+
 def test_curves_have_one_value_per_epoch_after_live_and_final_mirroring(
     workspace: Workspace,
 ) -> None:

@@ -47,6 +47,21 @@ def test_the_candidate_becomes_the_challenger(
     assert made.tags["keyslice.retraining_run"] == parent
 
 
+def test_a_version_names_what_the_model_has_learned_to_look_more_than_once(
+    workspace: Workspace, params: Params, parent: str
+) -> None:
+    learned = workspace.results("tiny", "das") / "test_time" / "seed-1.safetensors"
+    made = register(workspace, params, "tiny", parent)
+    about = json.loads((download(workspace, "tiny") / "package.json").read_text())
+    assert made.tags["keyslice.state_attention"] == files.sha256(learned)
+    assert about["state_attention"] == files.sha256(learned)
+    assert about["settings"]["evaluate"]["test_time"]["budget"] == 4
+    learned.write_text("another")
+    other = register(workspace, params, "tiny", parent)
+    assert [str(made.version), str(other.version)] == ["1", "2"]
+    assert other.tags["keyslice.weights"] == made.tags["keyslice.weights"]
+
+
 def test_the_same_candidate_is_registered_once(
     workspace: Workspace, params: Params, parent: str
 ) -> None:
@@ -93,6 +108,7 @@ def test_the_package_holds_no_code_and_no_pickle(
     assert {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} == {
         "data/package/model.safetensors",
         "data/package/package.json",
+        "data/package/state_attention.safetensors",
         "MLmodel",
         "conda.yaml",
         "python_env.yaml",

@@ -90,7 +90,7 @@ TODAY = [_row(number, "test") for number in range(3)]
 STORED = np.array([[0.25, 0.75], [0.5, 0.5], [0.875, 0.125]])
 
 
-def _evaluated(story: Story, exams: Sequence[str], *, here: bool = True) -> Event:
+def _evaluated(story: Story, exams: Sequence[str], *, here: bool = True, **changes: Any) -> Event:
     """A version of seed 1 whose evaluation predicted these exams, and others with other seeds."""
     stage = "evaluate@scans-das"
     entries = {stage: {"cmd": "keyslice evaluate", "outs": []}}
@@ -120,7 +120,7 @@ def _evaluated(story: Story, exams: Sequence[str], *, here: bool = True) -> Even
     place.mkdir(parents=True)
     predictions.write(pd.DataFrame(rows), place / "predictions.parquet")
     known = (lock.hash_of(entries, stage) or "") if here else digits("an earlier evaluation")
-    return story.registered(1, "a.dir", seed=1, stages={"evaluate": known})
+    return story.registered(1, "a.dir", seed=1, stages={"evaluate": known}, **changes)
 
 
 def _load(story: Story, version: Event, values: np.ndarray) -> tuple[str, bool, str]:
@@ -142,6 +142,29 @@ def test_a_package_that_predicts_one_exam_otherwise_fails(story: Story) -> None:
     outcome, blocks, words = _load(story, version, changed)
     assert (outcome, blocks) == ("fails", True)
     assert "differ by up to 0.075" in words
+
+
+@pytest.mark.parametrize(
+    ("test_time", "changed", "outcome"),
+    [
+        ({"budget": 4}, 1, "holds"),
+        ({"budget": 4, "criterion": "learned"}, 1, "holds"),
+        ({"budget": 4}, 2, "fails"),
+        ({"budget": 4, "criterion": "random"}, 1, "fails"),
+        ({"budget": 1, "views": ["flip_vertical"]}, 1, "fails"),
+        ({}, 1, "fails"),
+    ],
+)
+def test_a_search_may_go_another_way_in_an_exam_and_nothing_else_may(
+    story: Story, test_time: dict[str, Any], changed: int, outcome: str
+) -> None:
+    settings = {"evaluate": {"batch_size": 4, "test_time": test_time}}
+    version = _evaluated(story, _test(TODAY).exams, settings=settings)
+    values = STORED.copy()
+    values[:changed] += np.array([0.03, -0.03])
+    found, blocks, words = _load(story, version, values)
+    assert (found, blocks) == (outcome, outcome == "fails")
+    assert ("1 where its search went another way" in words) == (outcome == "holds")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.forked_dvc
 WHOLE = bool(os.environ.get("KEYSLICE_CHAOS"))
 PLACES = 200 if WHOLE else 20
 MODEL = "tiny"
+PACKAGE = ("all its files", "what the model is made of")
+"""Of which `verify` tells when any file of a package is another."""
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +209,50 @@ def test_settings_that_no_model_is_made_from_may_change(
     with _as_before(file):
         file.write_text(file.read_text() + words)
         assert [item.what for item in _faults(audited, cache)] == ([] if sound else ["params.yaml"])
+
+
+@pytest.mark.parametrize("damage", [None, b"another attention"])
+@pytest.mark.parametrize("place", ["package", "results", "cache"])
+def test_what_a_model_learned_to_look_more_than_once_is_found_and_named(
+    audited: tuple[Workspace, Params], cache: objects.Store, place: str, damage: bytes | None
+) -> None:
+    workspace = audited[0]
+    own = workspace.results(MODEL, "das") / "test_time" / "seed-1.safetensors"
+    content, shown = own.read_bytes(), own.relative_to(workspace.root).as_posix()
+    learned = "what it learned to look more than once"
+    tops = {
+        "package": (workspace.state / "artifacts", {*PACKAGE, learned}),
+        "results": (own.parent, {shown}),
+        "cache": (cache.root, {shown}),
+    }
+    top, named = tops[place]
+    [file] = [p for p in top.rglob("*") if p.is_file() and p.read_bytes() == content]
+    with _as_before(file):
+        if damage is None:
+            file.unlink()
+        else:
+            _put(file, damage, file.stat())
+        assert {item.what for item in _faults(audited, cache)} == named
+    assert _faults(audited, cache) == []
+
+
+def test_settings_of_the_evaluation_that_were_changed_after_the_training_are_the_versions(
+    workspace: Workspace, params: Params
+) -> None:
+    """No reason to train anew: what the training has noted is not what the model is used with."""
+    for file in workspace.root.glob(f"data/models/{MODEL}/*/settings.json"):
+        settings = json.loads(file.read_text())
+        settings["evaluate"] |= {"resamples": 77, "test_time": {"budget": 2}}
+        file.write_text(json.dumps(settings))
+    commit = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force"]
+    subprocess.run(commit, cwd=workspace.root, check=True)
+    history.keep(workspace, MODEL, _version(workspace))
+    publish(workspace, params, MODEL)
+    found = verify(workspace, params, MODEL, 1, objects.cache(workspace))
+    assert [one.state for one in found if one.what == "settings"] == ["sound"]
+    assert not [
+        one for one in found if one.what.startswith("training's run") and one.state != "sound"
+    ]
 
 
 def test_two_exams_in_each_others_place_are_found(

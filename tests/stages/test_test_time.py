@@ -2,20 +2,26 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from keyslice.config import Params, Workspace
+from keyslice.errors import UserError
 from keyslice.evaluation import predictions
 from keyslice.exams.exam import exam_id
 from keyslice.exams.opening import open_exam
 from keyslice.exams.source import Reading
-from keyslice.models.predictor import Predictor
+from keyslice.models.classifier import Output
+from keyslice.models.predictor import STATE_ATTENTION, Predictor
+from keyslice.models.test_time import TestTime
 from keyslice.models.trial import outcomes
 from keyslice.registry import package
-from keyslice.stages.evaluate import evaluate
+from keyslice.stages.evaluate import evaluate, in_use
+from keyslice.stages.latency import measure
 from keyslice.stages.train import train
 from tests.stages.test_train_evaluate import CLASSES, PARAMS, workspace
 
@@ -48,6 +54,11 @@ def looked(workspace: Workspace, params: Params) -> Workspace:
     return workspace
 
 
+def _of(params: Params, *variants: str) -> Params:
+    """With these variants alone."""
+    return params.model_copy(update={"variants": {n: params.variants[n] for n in variants}})
+
+
 def test_predictions_are_told_with_and_without(looked: Workspace) -> None:
     table = predictions.read(looked.results("ward", "uniform") / "predictions.parquet")
     plain = predictions.plain(table)
@@ -69,6 +80,48 @@ def test_what_is_learned_is_left_beside_them(looked: Workspace) -> None:
     assert [file.name for file in alone.iterdir()] == ["test_time.json"]
 
 
+def test_the_same_inputs_give_the_same_bytes(looked: Workspace, params: Params) -> None:
+    folder = looked.results("ward", "uniform")
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    evaluate(looked, params, "ward", "uniform")
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+    assert not looked.states("ward", "uniform").exists()
+
+
+def test_a_network_is_timed_as_it_is_used(
+    looked: Workspace, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    forward = TestTime.forward
+
+    def counted(looking: TestTime, *arguments: Any) -> Output:
+        assert looking.attention is not None
+        calls.append("uniform")
+        return forward(looking, *arguments)
+
+    monkeypatch.setattr(TestTime, "forward", counted)
+    figures = measure(looked, _of(params, "full", "uniform"), "ward", {"full": "", "uniform": ""})
+    assert len(calls) == 2 * 6  # a batch, and an exam alone; once to warm up, five times timed
+    assert figures["uniform"]["ms_per_exam"] > figures["full"]["ms_per_exam"]
+
+
+@pytest.mark.parametrize("content", [None, b"no safetensors"])
+def test_what_a_network_has_not_learned_for_it_is_told_with_the_way_out(
+    looked: Workspace, params: Params, content: bytes | None
+) -> None:
+    file = looked.results("ward", "uniform") / "test_time" / "seed-0.safetensors"
+    before = file.read_bytes()
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    try:
+        with pytest.raises(UserError, match=r"dvc repro evaluate@ward-uniform$"):
+            in_use(looked, params.stage("ward", "uniform"), 0)
+    finally:
+        file.write_bytes(before)
+
+
 @pytest.mark.parametrize("variant", ["full", "uniform"])
 def test_a_package_predicts_as_the_stage_did(
     looked: Workspace, params: Params, tmp_path: Path, variant: str
@@ -88,3 +141,47 @@ def test_a_package_predicts_as_the_stage_did(
     exams = [open_exam(found[exam], Reading()).frames for exam in rows.index]
     costs = [macs for _, macs in outcomes(tmp_path / "package", [exams])]
     assert np.mean(costs) == pytest.approx(rows["macs"].mean(), rel=0.1)
+
+
+@pytest.fixture
+def packed(looked: Workspace, params: Params, tmp_path: Path) -> Path:
+    """The package of a model that has learned to look more than once."""
+    weights = looked.models("ward", "uniform") / "seed-3" / "model.safetensors"
+    told = {package.tags.WEIGHTS: package.files.sha256(weights)}
+    package.build(looked, params, "ward", "uniform", 3, tmp_path / "package", told)
+    return tmp_path / "package"
+
+
+def _other_width() -> bytes:
+    return save({"query.weight": torch.zeros(8, 3), "key.weight": torch.zeros(8, 3)})
+
+
+DAMAGES = {
+    "missing": (None, "is missing, or no safetensors file"),
+    "cut": (b"cut", "is missing, or no safetensors file"),
+    "of another network": (_other_width(), "is not of this model"),
+    "of something else": (save({"weight": torch.zeros(1)}), "is not of this model"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_was_learned_and_cannot_be_used_is_one_line(packed: Path, damage: str) -> None:
+    content, said = DAMAGES[damage]
+    (packed / STATE_ATTENTION).unlink()
+    if content is not None:
+        (packed / STATE_ATTENTION).write_bytes(content)
+    with pytest.raises(UserError, match=f"{STATE_ATTENTION} {said}") as refused:
+        Predictor.load(packed)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match=f"{STATE_ATTENTION} is not the one that package.json"):
+        package.check(packed)
+
+
+def test_a_package_from_before_there_was_a_choice_looks_once(packed: Path) -> None:
+    """Of format 2: without test_time, and without what is learned for it."""
+    (packed / STATE_ATTENTION).unlink()
+    about = json.loads((packed / "package.json").read_text())
+    del about["state_attention"], about["settings"]["evaluate"]["test_time"]
+    (packed / "package.json").write_text(json.dumps(about | {"format_version": 2}))
+    package.check(packed)
+    assert not isinstance(Predictor.load(packed).model, TestTime)

@@ -36,6 +36,7 @@ from keyslice.exams.opening import open_exam
 from keyslice.exams.source import Reading
 from keyslice.initial import Ancestor
 from keyslice.models import build
+from keyslice.models import test_time as test_time_models
 from keyslice.models.backbone import WeightsOrigin
 from keyslice.models.predictor import Predictor
 from keyslice.stages.evaluate import evaluate, trained
@@ -263,5 +264,66 @@ def test_what_no_training_could_begin_with_is_found_without_any_exam(changes, sa
         preflight(PARAMS.model_copy(update=changes), "ward", ["das", "uniform"])
 
 
+def _looking(backbone: Backbone = ATTO, size: int = 32, **test_time: object) -> Params:
+    """The variant das looks more than once."""
+    values = PARAMS.model_dump(mode="json", exclude={"backbone", "prepare", "evaluate"})
+    return Params.model_validate(
+        values
+        | {
+            "backbone": backbone,
+            "prepare": {"image_size": size},
+            "evaluate": {"test_time": {"variants": {"das": test_time}}},
+        }
+    )
+
+
+class _Branches(torch.nn.Module):
+    """In the place of a network's forward pass: what torch.fx cannot follow."""
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames if frames.sum() > 0 else -frames
+
+
+LOOKS = [
+    ({"layers": ["network.stem.7"]}, "", "no subsampling layer is named 'network.stem.7'; did you"),
+    ({}, "", "cannot be traced"),
+    ({"views": ["shift_left"], "budget": 1}, "", "cannot be traced"),
+    ({"criterion": "learned", "layers": "all"}, "RuntimeError", "cannot look more than once at"),
+]
+
+
+@pytest.mark.parametrize(("test_time", "fails", "said"), LOOKS)
+def test_a_network_that_cannot_look_as_often_as_asked_is_found_without_any_exam(
+    test_time, fails, said, monkeypatch
+):
+    if not fails and "layers" not in test_time:
+        traced = test_time_models.LastMaps.forward
+        branches = _Branches().forward
+        monkeypatch.setattr(
+            test_time_models.LastMaps, "forward", lambda maps, x: branches(traced(maps, x))
+        )
+    if fails:
+
+        def too_small(*_: object) -> None:
+            raise RuntimeError("Kernel size can't be greater than actual input size\n  at line 1")
+
+        monkeypatch.setattr(test_time_models, "search", too_small)
+    params = _looking(**{"budget": 3} | test_time)
+    preflight(params, "ward", ["uniform"])  # it looks once
+    found = f"^evaluate.test_time for variant das: .*{said}"
+    with pytest.raises(UserError, match=found) as refused:
+        preflight(params, "ward", ["das", "uniform"])
+    assert "\n" not in str(refused.value)
+
+
+def test_a_training_whose_network_cannot_look_as_often_as_asked_is_not_begun(workspace):
+    params = _looking(PARAMS.backbone, budget=2, layers=["stem"])
+    with pytest.raises(UserError, match="no subsampling layer is named 'stem'"):
+        train(workspace, params, "ward", "das")
+    assert not [*workspace.checkpoints("ward", "das").glob("*")]
+
+
 def test_what_a_training_can_begin_with_passes():
     preflight(PARAMS, "ward", PARAMS.variants)
+    often = {"budget": 3, "criterion": "learned", "aggregation": "learned", "views": ["shift_up"]}
+    preflight(_looking(**often), "ward", PARAMS.variants)

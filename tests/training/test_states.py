@@ -32,22 +32,42 @@ def _looking(settings: StageSettings) -> TestTime:
     return TestTime(model, test_time, settings.prepare.image_size, attention).eval()
 
 
-def test_the_attention_alone_learns_and_its_best_epoch_is_kept(settings, store) -> None:
+def test_the_attention_alone_learns_and_its_best_epoch_is_kept(settings, store, tmp_path) -> None:
     train, validation = (Exams(store, split, settings.classes) for split in ("train", "validation"))
     looking, other = _looking(settings), _looking(settings)
     before = {name: value.clone() for name, value in looking.model.state_dict().items()}
-    losses = fit(looking, train, validation, settings, seed=0)
+    shown = tmp_path / "states"
+    (shown / "train").mkdir(parents=True)
+    (shown / "train" / "0.npy").write_text("what a kill left")
+    losses = fit(looking, train, validation, settings, 0, shown)
+    assert not shown.exists()
     assert all(torch.equal(before[n], v) for n, v in looking.model.state_dict().items())
     assert len(losses) == 7
     assert len(set(losses)) > 1
-    assert fit(other, train, validation, settings, seed=0) == losses
+    assert fit(other, train, validation, settings, 0, shown) == losses
     pairs = zip(looking.attention.parameters(), other.attention.parameters(), strict=True)
     assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
     query = looking.attention.query.weight
     assert bool(query.any()) == (losses.index(min(losses)) > 0)
 
 
-def test_where_nothing_is_gained_the_plain_mean_is_kept(settings, store) -> None:
+def test_what_exams_show_is_not_left_where_the_fit_fails(
+    settings, store, tmp_path, monkeypatch
+) -> None:
+    train, validation = (Exams(store, split, settings.classes) for split in ("train", "validation"))
+    looking, shown = _looking(settings), tmp_path / "states"
+
+    def fails(*_: object) -> None:
+        assert [*shown.rglob("*.npy")]
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(TestTime, "attended", fails)
+    with pytest.raises(RuntimeError, match="no memory left"):
+        fit(looking, train, validation, settings, 0, shown)
+    assert not shown.exists()
+
+
+def test_where_nothing_is_gained_the_plain_mean_is_kept(settings, store, tmp_path) -> None:
     train, validation = (Exams(store, split, settings.classes) for split in ("train", "validation"))
     validation.labels = 1 - train.labels[[0] * len(validation)]  # what is learned is wrong there
     train.labels = train.labels[[0] * len(train)]
@@ -56,7 +76,7 @@ def test_where_nothing_is_gained_the_plain_mean_is_kept(settings, store) -> None
     evaluate = settings.evaluate.model_copy(update={"test_time": test_time})
     settings = settings.model_copy(update={"evaluate": evaluate})
     looking = _looking(settings)
-    losses = fit(looking, train, validation, settings, seed=0)
+    losses = fit(looking, train, validation, settings, 0, tmp_path / "states")
     assert len(losses) == 2
     assert min(losses) == losses[0]
     assert not looking.attention.query.weight.any()

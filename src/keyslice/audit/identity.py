@@ -4,6 +4,7 @@ from typing import Any
 
 from keyslice.audit.subject import Subject, when
 from keyslice.provenance import standing
+from keyslice.provenance.wording import looks
 from keyslice.registry.package import LIBRARIES
 
 
@@ -22,6 +23,7 @@ def identity(one: Subject) -> dict[str, Any]:
         "sampler": settings.sampler,
         "keep": settings.keep,
         "backbone": settings.backbone.name,
+        "looks": looks(told["settings"]),
         "seed": told["seed"],
         "registered": when(one.registered.time),
         "registered_by": one.registered.actor,
@@ -30,6 +32,7 @@ def identity(one: Subject) -> dict[str, Any]:
         "mlflow": {"retraining_run": told["run"], "training_run": told["training_run"]},
         "hashes": {
             "weights": told["weights"],
+            **({"state attention": learned} if (learned := told.get("state_attention")) else {}),
             "package": told["package"],
             "stored artifact": told["artifact"],
             "settings": told["parameters"],

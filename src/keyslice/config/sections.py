@@ -149,6 +149,32 @@ class TestTime(Settings):
         """Whether it needs an attention that was trained."""
         return self.budget > 1 and "learned" in (self.criterion, self.aggregation)
 
+    @property
+    def words(self) -> str:
+        """How often, in words."""
+        parts = list[str]()
+        if self.budget > 1:
+            if self.layers == "all":
+                layers = "all subsampling layers"
+            elif isinstance(self.layers, int):
+                layers = f"the {self.layers} deepest levels of subsampling layers"
+            else:
+                layers = f"the layers {', '.join(self.layers)}"
+            criterion = {
+                "entropy": "the most certain first",
+                "learned": "the best by learned attention first",
+                "random": "in random order",
+            }[self.criterion]
+            aggregation = {
+                "mean": "their mean",
+                "entropy": "weighted by certainty",
+                "learned": "weighted by learned attention",
+            }[self.aggregation]
+            parts.append(f"at {self.budget} states of {layers}, {criterion}, {aggregation}")
+        if self.views:
+            parts.append(f"from the views {', '.join(('as it is', *self.views))}")
+        return "; ".join(parts) or "once"
+
 
 class Evaluate(Settings):
     """How predictions become figures."""

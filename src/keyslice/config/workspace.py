@@ -108,5 +108,9 @@ class Workspace:
         """Holds a folder for each hash of a training's inputs."""
         return self.state / "checkpoints" / dataset / variant
 
+    def states(self, dataset: str, variant: str) -> Path:
+        """What a network's states show of exams, while stage evaluate learns from it."""
+        return self.state / "states" / dataset / variant
+
     def lock(self, name: str) -> Path:
         return self.state / "locks" / f"{name}.lock"

@@ -12,7 +12,7 @@ from keyslice.provenance.ledger import Event
 from keyslice.provenance.lineage import DatasetLineage, History, Made, ModelLineage, Trace
 from keyslice.provenance.membership import DatasetVersion, Row, Size
 from keyslice.provenance.standing import Reign
-from keyslice.provenance.wording import counted, sized, value
+from keyslice.provenance.wording import counted, looks, sized, value
 
 if TYPE_CHECKING:
     from keyslice.provenance.differences import Difference  # imports what talks to git and DVC
@@ -58,7 +58,9 @@ def model(told: ModelLineage, list_exams: bool) -> None:
     page.line("classes", ", ".join(facts["classes"]))
     for section, some in facts["settings"].items():
         if isinstance(some, dict) and some:
-            page.line(section, ", ".join(f"{key} {value(one)}" for key, one in some.items()))
+            told_apart = {key: one for key, one in some.items() if key != "test_time"}
+            page.line(section, ", ".join(f"{key} {value(one)}" for key, one in told_apart.items()))
+    page.line("looks", looks(facts["settings"]))
     page.line("figures", *_figures(facts))
     page.line("code", facts["run_commit"] or "no run commit was recorded")
     page.line("environment", f"keyslice {facts['keyslice']}")
@@ -66,6 +68,8 @@ def model(told: ModelLineage, list_exams: bool) -> None:
     hashes = ("requirements", "manifest", "parameters", "weights", "package", "identity")
     for name in hashes:
         page.line(name, facts[name] or "not recorded")
+    if learned := facts.get("state_attention"):
+        page.line("attention", learned)
     page.line("runs", f"retraining {facts['run']}", f"training {facts['training_run']}")
     page.line("gate", *(map(_gate, told.gates) if told.gates else ["not been through it"]))
     page.line("decisions", *(map(_decision, told.decisions) if told.decisions else ["none"]))

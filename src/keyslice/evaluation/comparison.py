@@ -9,10 +9,7 @@ from keyslice.config import Evaluate, Variant
 from keyslice.evaluation import published
 from keyslice.evaluation.intervals import Array
 from keyslice.evaluation.predictions import predicted
-from keyslice.evaluation.summary import Assessment, assess, split_counts
-
-DIFFERENCES = ("auc", "balanced_accuracy")
-"""The metrics that are compared in pairs."""
+from keyslice.evaluation.summary import PAIRED, Assessment, assess, split_counts
 
 
 class DifferentExamsError(ValueError):
@@ -134,7 +131,7 @@ def _differences(
     """Paired differences to each reference; NaN to itself."""
     columns = {}
     for reference in references:
-        for metric in DIFFERENCES:
+        for metric in PAIRED:
             mine, theirs = (assessed[n].estimates[metric] for n in (name, reference))
             mean = low = high = np.nan
             if name != reference:
@@ -148,7 +145,7 @@ def _differences(
 def _gains(one: Assessment, plain: Assessment | None, confidence: float) -> dict[str, float]:
     """What looking more than once gains; NaN where it looks once."""
     columns = {}
-    for metric in DIFFERENCES:
+    for metric in PAIRED:
         gain = low = high = mean = sd = np.nan
         if plain is not None:
             before = plain.estimates[metric]

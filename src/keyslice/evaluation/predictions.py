@@ -129,7 +129,7 @@ def write(table: pd.DataFrame, path: Path) -> None:
 
 def plain(table: pd.DataFrame) -> pd.DataFrame | None:
     """The predictions of networks that look once; None where these do no more than that."""
-    if table["plain_macs"].isna().any():
+    if "plain_macs" not in table or table["plain_macs"].isna().any():
         return None
     return table.assign(probabilities=table["plain_probabilities"], macs=table["plain_macs"])
 

@@ -12,8 +12,11 @@ from sklearn.metrics import confusion_matrix
 from keyslice.config import Evaluate
 from keyslice.evaluation.attended import attended
 from keyslice.evaluation.intervals import Array, Estimate, estimate, resample
-from keyslice.evaluation.predictions import SPLITS, Predicted, predicted
+from keyslice.evaluation.predictions import SPLITS, Predicted, plain, predicted
 from keyslice.metrics import METRICS, calibration_error, once
+
+PAIRED = ("auc", "balanced_accuracy")
+"""The metrics whose differences are told."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,16 @@ def summarise(table: pd.DataFrame, classes: Sequence[str], settings: Evaluate) -
 
     `<split>.<figure>` has mean and sd over seeds and, for the metrics, the interval's low and high;
     `seeds.<seed>.<split>.<figure>` is one run's value. What is undefined (sd of one seed, hits
-    where no frame is known to be informative) is left out.
+    where no frame is known to be informative) is left out. Of networks that look more than once,
+    also plain_macs; auc_plain, with one look, and auc_gain, the paired difference to it; and the
+    same for balanced accuracy.
 
     Raises:
         ValueError: the probabilities are not one per class.
     """
     summary: dict[str, Any] = {}
     seeds: dict[str, dict[str, Any]] = {}
+    once_table = plain(table)
     for split in SPLITS:
         found = predicted(table, split)
         if found.probabilities.shape[2] != len(classes):
@@ -76,6 +82,23 @@ def summarise(table: pd.DataFrame, classes: Sequence[str], settings: Evaluate) -
                 **{name: one.by_seed[row] for name, one in assessed.estimates.items()},
                 **assessed.figures.loc[seed].to_dict(),
             }
+        if once_table is None:
+            continue
+        before = assess(once_table, split, counts, settings.calibration_bins)
+        macs = before.figures["macs"]
+        summary[split]["plain_macs"] = {"mean": macs.mean(), "sd": macs.std()}
+        for name in PAIRED:
+            one, other = assessed.estimates[name], before.estimates[name]
+            gain = one.minus(other)
+            low, high = gain.interval(settings.confidence)
+            summary[split][f"{name}_plain"] = {"mean": other.mean, "sd": other.sd}
+            summary[split][f"{name}_gain"] = {"mean": gain.mean, "low": low, "high": high}
+            for row, seed in enumerate(found.seeds):
+                seeds[str(seed)][split] |= {
+                    "plain_macs": macs.loc[seed],
+                    f"{name}_plain": other.by_seed[row],
+                    f"{name}_gain": one.by_seed[row] - other.by_seed[row],
+                }
     return _defined({**summary, "seeds": seeds})
 
 

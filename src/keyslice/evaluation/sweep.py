@@ -10,9 +10,9 @@ import pandas as pd
 
 from keyslice.config import Evaluate
 from keyslice.evaluation import predictions
-from keyslice.evaluation.comparison import DIFFERENCES, assess_all
+from keyslice.evaluation.comparison import assess_all
 from keyslice.evaluation.presentation import decimals, difference, pipes, signed, spread
-from keyslice.evaluation.summary import Assessment
+from keyslice.evaluation.summary import PAIRED, Assessment
 
 
 class Looks(NamedTuple):
@@ -85,7 +85,7 @@ def gains(found: Mapping[Looks, pd.DataFrame], settings: Evaluate) -> pd.DataFra
             key=lambda other: abs(costs[other] - costs[looks]),
         )
         row = looks._asdict() | {"cost": costs[looks] / costs[ONCE], "views": beside.budget}
-        for metric in DIFFERENCES:
+        for metric in PAIRED:
             once = test[ONCE].estimates[metric]
             row |= {f"{metric}_once_mean": once.mean, f"{metric}_once_sd": once.sd}
             row |= _over(test[ONCE], test[looks], metric, "gain", settings.confidence)
@@ -112,7 +112,7 @@ def markdown(table: pd.DataFrame) -> str:
     against.
     """
     first = table.iloc[0]
-    area, accuracy = (spread(first, f"{metric}_once") for metric in DIFFERENCES)
+    area, accuracy = (spread(first, f"{metric}_once") for metric in PAIRED)
     own = table["way"] == VIEWS
     shown = table[~own | table["budget"].isin(table["views"][~own])]
     rows: Iterable[pd.Series] = [row for _, row in shown.iterrows()]

@@ -85,34 +85,28 @@ class Predictor:
         """Open a package: package.json, model.safetensors, and what was learned for test time.
 
         Raises:
-            UserError: the folder holds no package, or its weights are no safetensors.
+            UserError: the folder holds no package, or its numbers are not there, no safetensors, or
+                another model's.
         """
         try:
             description = json.loads((folder / "package.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError("holds no package.json", where=str(folder)) from None
         settings = StageSettings.model_validate(description["settings"])
-        training = description["training"]
+        training, file = description["training"], "model.safetensors"
         try:
             model = build.load(
                 settings,
-                folder / "model.safetensors",
+                folder / file,
                 weights_file=training["started_from"]["source"],
             )
-            model = looking(
-                model,
-                settings.evaluate.test_time,
-                settings.prepare.image_size,
-                folder / STATE_ATTENTION,
-            )
+            file = STATE_ATTENTION
+            own, size = settings.evaluate.test_time, settings.prepare.image_size
+            model = looking(model, own, size, folder / file)
         except (SafetensorError, FileNotFoundError):
-            raise UserError(
-                f"model.safetensors, or {STATE_ATTENTION} where the model has one, is missing, or "
-                "no safetensors file",
-                where=str(folder),
-                rule="a package's numbers are read from that format alone",
-                remedy="restore the package from a backup",
-            ) from None
+            raise _unusable(folder, f"{file} is missing, or no safetensors file") from None
+        except RuntimeError:  # names or shapes of its tensors
+            raise _unusable(folder, f"{file} is not of this model") from None
         thresholds = {
             name: found["threshold"]
             for name, found in description["thresholds"]["classes"].items()
@@ -197,6 +191,15 @@ class Predictor:
         except UserError as error:
             return error
         return exam
+
+
+def _unusable(folder: Path, what: str) -> UserError:
+    return UserError(
+        what,
+        where=str(folder),
+        rule="a package's numbers are those that it was made with",
+        remedy="restore the package from a backup",
+    )
 
 
 def _as_in_file(prediction: Prediction, exam: Exam) -> Prediction:

@@ -3,7 +3,7 @@ layers, flipped, or shifted.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -127,11 +127,11 @@ class TestTime(nn.Module):
         selection: Selection,
         generator: Generators | None,
         after: Callable[[int], None] | None = None,
-    ) -> list[list[Looked]]:
-        """The states of each exam, for its kept frames (B,k,3,H,W), in the order of the search.
+    ) -> Iterator[list[Looked]]:
+        """The states of each exam, for its kept frames (B,k,3,H,W), in the order of the search; a
+        chunk of exams at a time.
 
-        `after` is called with the number of each pass, from 0, when it is done; where not all exams
-        go together, several times with each.
+        `after` is called with the number of each pass of a chunk, from 0, when it is done.
         """
         mask = selection.mask
         own: dict[int, Tensor] = {}
@@ -169,12 +169,10 @@ class TestTime(nn.Module):
 
         exams = [frames[one] for frames, one in zip(kept, mask, strict=True)]
         size = max(1, (self.model.chunk or len(kept) * kept.shape[1]) // kept.shape[1])
-        found: list[list[Looked]] = []
         for start in range(0, len(exams), size):
             numbers = range(start, min(start + size, len(exams)))
             part = exams[start : start + size]
-            found += search(self._network, part, scoring(numbers), self._settings.budget)
-        return found
+            yield from search(self._network, part, scoring(numbers), self._settings.budget)
 
     def entropies(self, outputs: Sequence[Tensor], mask: Tensor) -> Tensor:
         """Of the predictions from the last maps of n exams, in nats: (n,)."""
@@ -202,7 +200,7 @@ class TestTime(nn.Module):
         return self.model.scores(self._features(maps, mask), mask)
 
     def classified(
-        self, looked: Sequence[Sequence[Looked]], selection: Selection, aggregation: Aggregation
+        self, looked: Iterable[Sequence[Looked]], selection: Selection, aggregation: Aggregation
     ) -> Output:
         """What the states of each exam come to."""
         maps = [

@@ -254,6 +254,9 @@ def _missing(difference: Difference) -> str:
 
 
 def _result(then: Event, now: Event) -> str:
-    if then.payload["weights"] == now.payload["weights"]:
-        return "the same weights, bit for bit"
-    return "other weights"
+    if then.payload["weights"] != now.payload["weights"]:
+        return "other weights"
+    before, after = (one.payload.get("state_attention", "") for one in (then, now))
+    if before != after:
+        return "the same weights; what it learned to look more than once is another"
+    return "the same weights, bit for bit"

@@ -118,7 +118,9 @@ class _Writer:
             self.document.used(made_by, commit)
         version = self._name("model", event.object)
         keys = ("variant", "seed", "parameters", "weights", "requirements", "validation_auc")
-        self._declare(version, "ModelVersion", event.object, {key: facts[key] for key in keys})
+        known = {key: facts[key] for key in keys}
+        known["state_attention"] = facts.get("state_attention")  # None before there was a choice
+        self._declare(version, "ModelVersion", event.object, known)
         self.document.wasGeneratedBy(version, self._event(event), event.time)
         self.document.wasDerivedFrom(version, package, self._event(event))
         self.document.wasDerivedFrom(version, source)

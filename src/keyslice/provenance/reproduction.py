@@ -6,7 +6,6 @@ for new ones. Weights are equal bit for bit on the same kind of machine. Elsewhe
 and training amplifies it, so there the probabilities of the evaluated exams are compared.
 """
 
-import hashlib
 import platform
 import shutil
 import tempfile
@@ -49,6 +48,8 @@ class Reproduction:
     """That were trained for it."""
     weights: str = ""
     """sha256 of the rebuilt weights."""
+    state_attention: str = ""
+    """sha256 of what was learned anew in order to look more than once; empty: nothing."""
     libraries: tuple[str, ...] = ()
     """Whose version was not the run's."""
 
@@ -173,17 +174,26 @@ def _rebuild(
     epochs = len((seed / "history.csv").read_text(encoding="utf-8").splitlines()) - 1
     if epochs < 1:
         raise RunError("no epoch was trained")
-    weights = hashlib.sha256((seed / "model.safetensors").read_bytes()).hexdigest()
+    weights = files.sha256(seed / "model.safetensors")
+    learned = (
+        place.results(told["model"], told["variant"]) / "test_time" / f"{seed.name}.safetensors"
+    )
+    attention = files.sha256(learned) if learned.is_file() else ""
     difference = _difference(place, told, cache)
     told_by = tuple(f"{name} {have}, not {want}" for name, (want, have) in others.items())
-    outcome, words = _judged(weights == told["weights"], difference, tolerance)
-    return Reproduction(outcome, words, difference, epochs, weights, told_by)
+    same = weights == told["weights"], attention == told.get("state_attention", attention)
+    outcome, words = _judged(*same, difference, tolerance)
+    return Reproduction(outcome, words, difference, epochs, weights, attention, told_by)
 
 
-def _judged(same: bool, difference: float, tolerance: float) -> tuple[Outcome, str]:
-    if same and difference == 0:
+def _judged(
+    same: bool, looks_the_same: bool, difference: float, tolerance: float
+) -> tuple[Outcome, str]:
+    if same and looks_the_same and difference == 0:
         return "identical", "the same weights and the same predictions, bit for bit"
     weights = "the same weights" if same else "other weights"
+    if not looks_the_same:
+        weights += ", another state attention"
     largest = f"{weights}; the largest difference of a probability is {difference:.2g}"
     if difference <= tolerance:
         return "equivalent", f"{largest}, within {tolerance:g}"

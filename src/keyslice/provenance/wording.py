@@ -1,7 +1,9 @@
 """Numbers and values in words."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from keyslice.config import TestTime
 from keyslice.provenance.membership import Size
 
 
@@ -14,6 +16,11 @@ def sized(some: Size) -> str:
     """`9 exams of 4 patients`; where no patient is known, `9 exams`."""
     of = f" of {counted(some.patients, 'patient')}" if some.patients else ""
     return counted(some.exams, "exam") + of
+
+
+def looks(settings: Mapping[str, Any]) -> str:
+    """How often a model looks at an exam, by its settings; before there was a choice, once."""
+    return TestTime.model_validate(settings.get("evaluate", {}).get("test_time", {})).words
 
 
 def value(one: Any) -> str:

@@ -24,6 +24,7 @@ FACTS: Mapping[str, str] = {
     "run_commit": tags.COMMIT,
     "parameters": tags.PARAMETERS,
     "weights": tags.WEIGHTS,
+    "state_attention": tags.STATE_ATTENTION,
     "package": tags.PACKAGE,
     "artifact": tags.ARTIFACT,
     "requirements": tags.REQUIREMENTS,

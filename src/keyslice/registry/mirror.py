@@ -160,11 +160,14 @@ class Mirror:
     def _fill(self, run_id: str, variant: str, seed: int, settings: Mapping[str, Any]) -> None:
         models = self.workspace.models(self.dataset, variant) / f"seed-{seed}"
         results = self.workspace.results(self.dataset, variant)
-        self._log_params(run_id, runs.parameters(settings, seed))
+        looks = results / runs.TEST_TIME
+        test_time = _json(looks) if looks.is_file() else None  # of an earlier release
+        self._log_params(run_id, runs.parameters(settings, seed, test_time))
         curves.log(self.client, run_id, curves.read(models / "history.csv"))
         self._log_metrics(run_id, runs.figures(_json(results / "metrics.json"), seed))
         self._log_dataset(run_id, "training")
-        for file in (models / "summary.json", models / "history.csv", results / "confusion.json"):
+        copied = [models / "summary.json", models / "history.csv", results / "confusion.json"]
+        for file in [*copied, *[looks] * (test_time is not None)]:
             self.client.log_artifact(run_id, str(file))
         # The MD5 is the results' own, so that a run leads to the bytes it was trained from.
         self.client.set_tag(run_id, tags.VERSION, self._version() or "none")

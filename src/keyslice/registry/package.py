@@ -8,8 +8,8 @@ what stage evaluate wrote. `package.json` says how they are used and where they 
     format_version: of this list.
     intended_use: datasets.NAME.intended_use, in words; may be empty.
     settings: of the training: dataset, classes (the label names), variant, sampler, keep,
-        sampler_settings, prepare (the preprocessing), backbone, model, train; evaluate, with the
-        test_time that the results were made with.
+        sampler_settings, prepare (the preprocessing), backbone, model, train; and of the
+        evaluation: evaluate.
     slice_axis: along which slices are taken from 3-D images; see `FolderDataset.slice_axis`.
     thresholds: from which probability an exam is positive: chosen_on (the split), rule, and
         classes: for each its `keyslice.evaluation.thresholds.Threshold`, or null.
@@ -74,9 +74,9 @@ def build(
     written = json.loads((source / "settings.json").read_text(encoding="utf-8"))
     settings = {name: written.pop(name) for name in StageSettings.model_fields}
     started_from = written.pop("weights")
-    looks = workspace.results(dataset, variant) / TEST_TIME
-    settings["evaluate"]["test_time"] = _test_time(looks / f"{TEST_TIME}.json")
-    attention = looks / f"seed-{seed}.safetensors"
+    own = params.stage(dataset, variant).evaluate.model_dump(mode="json")
+    settings["evaluate"] = own | {"test_time": test_time(workspace, dataset, variant)}
+    attention = learned(workspace, dataset, variant, seed)
     configured = params.dataset(dataset)
     axis = configured.slice_axis if isinstance(configured, FolderDataset) else "auto"
     description = {
@@ -107,8 +107,14 @@ def started_from(workspace: Workspace, dataset: str, variant: str) -> str:
     return initial.SCRATCH if ancestor is None else ancestor.name
 
 
-def _test_time(file: Path) -> dict[str, Any]:
+def learned(workspace: Workspace, dataset: str, variant: str, seed: int) -> Path:
+    """Where stage evaluate leaves what a network has learned in order to look more than once."""
+    return workspace.results(dataset, variant) / TEST_TIME / f"seed-{seed}.safetensors"
+
+
+def test_time(workspace: Workspace, dataset: str, variant: str) -> dict[str, Any]:
     """How often the networks looked whose results lie here; once, before there was a choice."""
+    file = workspace.results(dataset, variant) / TEST_TIME / f"{TEST_TIME}.json"
     try:
         return json.loads(file.read_text(encoding="utf-8"))["settings"]
     except FileNotFoundError:

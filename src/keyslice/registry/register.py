@@ -129,6 +129,7 @@ def _hashes(
     """What the version is and what it came from; the same hashes are the same model."""
     settings = params.stage(dataset, variant).model_dump_json()
     weights = workspace.models(dataset, variant) / f"seed-{seed}" / package.WEIGHTS
+    attention = package.learned(workspace, dataset, variant, seed)
     return {
         tags.DATASET: dataset,
         tags.VARIANT: variant,
@@ -137,6 +138,7 @@ def _hashes(
         tags.MANIFEST: prepared_manifest(workspace, dataset),
         tags.PARAMETERS: hashlib.sha256(settings.encode()).hexdigest(),
         tags.WEIGHTS: _file_hash(weights),
+        tags.STATE_ATTENTION: _file_hash(attention),
         tags.STARTED_FROM: package.started_from(workspace, dataset, variant),
         tags.PACKAGE_FORMAT: str(package.FORMAT_VERSION),
         **{

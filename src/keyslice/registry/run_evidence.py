@@ -98,7 +98,10 @@ class _Left:
         results = self.workspace.results(self._dataset, variant)
         trained = models / f"seed-{seed}"
         stages = [f"{kind}@{self._dataset}-{variant}" for kind in ("train", "evaluate")]
-        copied = (trained / "summary.json", trained / "history.csv", results / "confusion.json")
+        copied = [trained / "summary.json", trained / "history.csv", results / "confusion.json"]
+        looks = results / runs.TEST_TIME
+        looked = self._name(looks) in self._md5s  # not of an earlier release
+        copied += [looks] * looked
         return _Claims(
             tags={
                 tags.KIND: "training",
@@ -107,7 +110,9 @@ class _Left:
                 tags.VERSION: self.told["dataset_version"],
                 tags.STAGES: lock.hash_of(self.noted, *stages) or "",
             },
-            parameters=runs.parameters(self._json(models / "settings.json"), seed),
+            parameters=runs.parameters(
+                self._json(models / "settings.json"), seed, self._json(looks) if looked else None
+            ),
             figures=runs.figures(self._json(results / "metrics.json"), seed),
             curves=curves.read(self._object(trained / "history.csv")),
             files=self._copied({path.name: path for path in copied}),

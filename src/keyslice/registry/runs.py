@@ -7,13 +7,29 @@ from keyslice.registry import tags
 
 EXAM_MAPS = "exam_maps.svg"
 """Shows single exams: a patient who withdraws must not stay in it, and MLflow keeps what it has."""
+TEST_TIME = "test_time/test_time.json"
+"""Below a variant's results: how often its networks look, and how they learned that."""
+_LOOKS = "evaluate.test_time"
 COMPARISON_FILES = ("comparison.csv", "comparison.md", "candidate.json")
 """Of a comparison; beside these, its figures but for EXAM_MAPS."""
 
 
-def parameters(settings: Mapping[str, Any], seed: int) -> dict[str, str]:
-    """Of a training: `settings` is the trained model's settings.json."""
-    return {k: str(v) for k, v in tags.flatten(settings, ".").items()} | {"seed": str(seed)}
+def parameters(
+    settings: Mapping[str, Any], seed: int, test_time: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """Of a training.
+
+    Args:
+        settings: the trained model's settings.json.
+        seed: of the training.
+        test_time: test_time.json of its evaluation, which may be a later one than the training had
+            in its settings; None where there is none.
+    """
+    flat = tags.flatten(settings, ".")
+    if test_time is not None:
+        flat = {name: one for name, one in flat.items() if not name.startswith(_LOOKS)}
+        flat |= tags.flatten(test_time["settings"], ".", _LOOKS)
+    return {name: str(one) for name, one in flat.items()} | {"seed": str(seed)}
 
 
 def figures(metrics: Mapping[str, Any], seed: int) -> dict[str, float]:

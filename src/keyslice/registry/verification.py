@@ -177,12 +177,17 @@ def _package(client: "MlflowClient", workspace: Workspace, registered: Event) ->
         yield _same("package", "what the model is made of", package.digest(data), told["package"])
         try:
             weights = files.sha256(data / package.WEIGHTS)
+            attention = data / package.STATE_ATTENTION
+            learned = files.sha256(attention) if attention.is_file() else ""
             described = json.loads((data / package.DESCRIPTION).read_text(encoding="utf-8"))
             settings, provenance = described["settings"], described["provenance"]
         except (OSError, ValueError, LookupError):
             yield Item("package", package.DESCRIPTION, "altered", "it cannot be read")
             return
         yield _same("package", "weights", weights, told["weights"])
+        if "state_attention" in told:
+            what = "what it learned to look more than once"
+            yield _same("package", what, learned, told["state_attention"])
         seen = _mlflow(client, registered).tags
         for tag, text in provenance.items():
             if tag not in chronicle.FACTS.values() and seen.get(tag) != text:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from keyslice import files
@@ -19,7 +21,7 @@ from keyslice.models.classifier import FrameClassifier
 from keyslice.models.discarded.aggregation import StateAttention
 from keyslice.models.inference import ExamOutput, Meter
 from keyslice.models.seeding import derive
-from keyslice.models.test_time import TestTime
+from keyslice.models.test_time import TestTime, looking
 from keyslice.prepared import PreparedStore
 from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
@@ -51,10 +53,11 @@ def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -
             losses: dict[int, list[float]] = {}
             for seed in settings.train.seeds:
                 model: FrameClassifier = trained(workspace, settings, seed).to(place)
-                looking, losses[seed] = looking_more(model, store, settings, seed)
-                rows += _predict(model, looking, store, settings, seed)
-                if looking is not None and looking.attention is not None:
-                    save_file(looking.attention.state_dict(), looks / f"seed-{seed}.safetensors")
+                shown = workspace.states(dataset, variant)
+                often, losses[seed] = looking_more(model, store, settings, seed, shown)
+                rows += _predict(model, often, store, settings, seed)
+                if often is not None and often.attention is not None:
+                    save_file(often.attention.state_dict(), looks / f"seed-{seed}.safetensors")
             own = settings.evaluate.test_time.model_dump(mode="json", exclude={"variants"})
             told = {"settings": own, "validation_loss": losses}
             files.write_text(looks / "test_time.json", json.dumps(told, indent=2) + "\n")
@@ -106,15 +109,35 @@ def trained(workspace: Workspace, settings: StageSettings, seed: int) -> FrameCl
     return build.load(settings, file, weights_file=description["weights"]["source"])
 
 
+def in_use(workspace: Workspace, settings: StageSettings, seed: int) -> FrameClassifier | TestTime:
+    """The network that stage train left for a seed, looking at exams as it is to be used.
+
+    Raises:
+        UserError: see `trained`; or what it is to learn for that has not been learned.
+    """
+    model, own = trained(workspace, settings, seed), settings.evaluate.test_time
+    learned = workspace.results(settings.dataset, settings.variant) / TEST_TIME
+    try:
+        file = learned / f"seed-{seed}.safetensors"
+        return looking(model, own, settings.prepare.image_size, file)
+    except (FileNotFoundError, SafetensorError, RuntimeError):
+        raise UserError(
+            f"variant {settings.variant} of {settings.dataset} has not been evaluated with these "
+            "settings",
+            rule="what a network needs to look more than once is learned then",
+            remedy=f"dvc repro evaluate@{settings.dataset}-{settings.variant}",
+        ) from None
+
+
 def _predict(
     model: FrameClassifier,
-    looking: TestTime | None,
+    more: TestTime | None,
     store: PreparedStore,
     settings: StageSettings,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
     """A row of predictions.parquet for each exam that the network did not learn from."""
-    once, often = Meter(model, seed), looking and Meter(looking, seed)
+    once, often = Meter(model, seed), more and Meter(more, seed)
     for batch, known in unseen(store, settings):
         plain = once(batch.frames, batch.lengths, batch.exam_ids)
         found = often(batch.frames, batch.lengths, batch.exam_ids) if often else plain
@@ -165,9 +188,9 @@ def row(facts: dict[str, Any], seed: int, output: ExamOutput, macs: float) -> di
 
 
 def looking_more(
-    model: FrameClassifier, store: PreparedStore, settings: StageSettings, seed: int
+    model: FrameClassifier, store: PreparedStore, settings: StageSettings, seed: int, shown: Path
 ) -> tuple[TestTime | None, list[float]]:
-    """The network as it is to be used, and the losses of what it learned for that.
+    """The network as it is to be used, and the losses of what it learned for that, in `shown`.
 
     None: it looks once.
     """
@@ -179,10 +202,10 @@ def looking_more(
             torch.manual_seed(derive("states", seed))
             attention = StateAttention(model.backbone.width, own.attention.width)
             attention.to(next(model.parameters()).device)
-    looking = TestTime(model, own, settings.prepare.image_size, attention).eval()
+    often = TestTime(model, own, settings.prepare.image_size, attention).eval()
     if attention is not None:
         train, validation = (
             Exams(store, split, settings.classes) for split in ("train", "validation")
         )
-        losses = fit(looking, train, validation, settings, seed)
-    return looking, losses
+        losses = fit(often, train, validation, settings, seed, shown)
+    return often, losses

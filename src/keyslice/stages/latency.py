@@ -1,4 +1,4 @@
-"""How long an exam takes, each variant measured alone and in turn; never an output of DVC."""
+"""How long an exam takes, each variant as it is used, alone and in turn; no output of DVC."""
 
 import json
 import statistics
@@ -11,8 +11,9 @@ from keyslice import files
 from keyslice.config import Params, Workspace
 from keyslice.models.classifier import FrameClassifier
 from keyslice.models.seeding import per_exam
+from keyslice.models.test_time import TestTime
 from keyslice.prepared import PreparedStore
-from keyslice.stages.evaluate import trained
+from keyslice.stages.evaluate import in_use
 from keyslice.training.batches import Batch, Exams
 
 ROUNDS = 5
@@ -29,15 +30,16 @@ def measure(
     Args:
         workspace: holds the prepared exams and the trained models.
         params: the settings.
-        dataset: a configured dataset whose variants were trained.
-        models: a key of each variant's trained model, written beside its figures.
+        dataset: a configured dataset whose variants were trained; where they learn to look more
+            than once, evaluated too.
+        models: a key of each variant's model, written beside its figures.
 
     Returns:
         The figures by variant.
     """
     store = PreparedStore.open(workspace.prepared(dataset))
     settings = {variant: params.stage(dataset, variant) for variant in params.variants}
-    networks = {v: trained(workspace, own, own.train.seeds[0]) for v, own in settings.items()}
+    networks = {v: in_use(workspace, own, own.train.seeds[0]) for v, own in settings.items()}
     exams = Exams(store, "test", params.dataset(dataset).classes)
     many = next(exams.batches(params.section("evaluate", dataset).batch_size))
     one = next(exams.batches(1))
@@ -65,7 +67,7 @@ def measure(
 
 
 @torch.inference_mode()
-def _forward(network: FrameClassifier, batch: Batch) -> None:
+def _forward(network: FrameClassifier | TestTime, batch: Batch) -> None:
     network(batch.frames, batch.lengths, per_exam(0, batch.exam_ids))
 
 

@@ -32,7 +32,7 @@ from keyslice.training.device import device, repeatable
 
 BUDGETS = (4, 8, 15)
 """Besides 1, the network as it was trained."""
-CODE = ("config", "models", "prepared.py", "samplers", "training", "stages/sweep.py")
+CODE = ("models", "prepared.py", "samplers", "training", "stages/sweep.py")
 """What figures depend on, in the package."""
 
 
@@ -96,7 +96,7 @@ def sweep(
             target = folder / f"{way.name}-{_digest(way, settings, store, network)}"
             if not target.is_dir():
                 with files.folder_beside(target) as part:
-                    for looks, rows in _tried(way, model, opened, settings, seed).items():
+                    for looks, rows in _tried(way, model, opened, settings, seed, folder).items():
                         predictions.write(pd.DataFrame(rows), part / looks.file)
             for other in folder.glob(f"{way.name}-*"):
                 if other != target:
@@ -105,14 +105,19 @@ def sweep(
 
 
 def _tried(
-    way: Way, model: FrameClassifier, store: PreparedStore, settings: StageSettings, seed: int
+    way: Way,
+    model: FrameClassifier,
+    store: PreparedStore,
+    settings: StageSettings,
+    seed: int,
+    folder: Path,
 ) -> Tried:
     own = settings.evaluate.model_copy(update={"test_time": way.settings})
     settings = settings.model_copy(update={"evaluate": own})
     if way is VIEWED:
         looking = seen.TestTime(model, way.settings, settings.prepare.image_size).eval()
         return _viewed(looking, store, settings, seed)
-    looking, _ = looking_more(model, store, settings, seed)
+    looking, _ = looking_more(model, store, settings, seed, files.hidden(folder / "states"))
     assert looking is not None  # its budget is above 1
     return _searched(way, looking, store, settings, seed)
 
@@ -127,7 +132,7 @@ def _searched(
         with FlopCounterMode(display=False) as counter:
             selection, kept = looking.taken(on_device.frames, on_device.lengths, draws)
             spent = _Spent(counter)
-            looked = looking.looked(kept, selection, draws, spent)
+            looked = list(looking.looked(kept, selection, draws, spent))
             for aggregation in way.aggregations:
                 for budget in BUDGETS:
                     begun = counter.get_total_flops()

@@ -18,6 +18,7 @@ from keyslice.initial import Ancestor
 from keyslice.models import backbone, build
 from keyslice.models.backbone import WeightsOrigin
 from keyslice.models.classifier import FrameClassifier
+from keyslice.models.looks import look
 from keyslice.prepared import PreparedStore
 from keyslice.stages.inputs import held_still, unchanged
 from keyslice.stages.running import only_process_of
@@ -30,7 +31,8 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
     """Write data/models/<dataset>/<variant>: settings.json and a folder per seed.
 
     Raises:
-        UserError: unknown names, exams that are not prepared, weights that cannot be had.
+        UserError: unknown names, exams that are not prepared, weights that cannot be had, a network
+            that cannot look at exams as often as `evaluate.test_time` says.
     """
     settings = params.stage(dataset, variant)
     prepared = workspace.prepared(dataset)
@@ -45,6 +47,7 @@ def train(workspace: Workspace, params: Params, dataset: str, variant: str) -> N
             Exams(store, split, settings.classes) for split in ("train", "validation")
         )
         home = workspace.checkpoints(dataset, variant)
+        look(settings)  # hours before stage evaluate would find it
         start = begin(workspace, settings)
         place = device(settings.train)
         sys.stdout.write(f"{dataset} · {variant} · {start.words}, device {place}\n")

@@ -1,10 +1,10 @@
 """Fits the attention over a network's states; the network itself stays as it was trained.
 
-An exam's states are those that its search finds, once for all epochs: what they show lies in a
-temporary folder meanwhile, in half precision.
+An exam's states are those that its search finds, once for all epochs: what they show lies on disk
+meanwhile, in half precision.
 """
 
-import tempfile
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +20,12 @@ from keyslice.training.batches import Exams
 
 
 def fit(
-    looking: TestTime, train: Exams, validation: Exams, settings: StageSettings, seed: int
+    looking: TestTime,
+    train: Exams,
+    validation: Exams,
+    settings: StageSettings,
+    seed: int,
+    folder: Path,
 ) -> list[float]:
     """Give `looking.attention` the values of the epoch with the lowest validation loss.
 
@@ -30,6 +35,8 @@ def fit(
         validation: that says when to stop.
         settings: of the variant.
         seed: of the network's training.
+        folder: for what the states show, which is of patients; gone in the end. What a kill left
+            there is removed first.
 
     Returns:
         The validation loss of the plain mean, and after each epoch: cross-entropy, in nats.
@@ -38,9 +45,10 @@ def fit(
     assert attention is not None
     looking.model.requires_grad_(False)
     optimiser = torch.optim.AdamW(attention.parameters(), lr=own.learning_rate)
-    with tempfile.TemporaryDirectory() as folder:
-        learned = _Kept(looking, train, settings, seed, Path(folder) / "train")
-        judged = _Kept(looking, validation, settings, seed, Path(folder) / "validation")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        learned = _Kept(looking, train, settings, seed, folder / "train")
+        judged = _Kept(looking, validation, settings, seed, folder / "validation")
         losses, size = [judged.loss(settings.train.batch_size)], settings.train.batch_size
         best = {name: value.clone() for name, value in attention.state_dict().items()}
         for epoch in range(own.epochs):
@@ -54,6 +62,8 @@ def fit(
                 best = {name: value.clone() for name, value in attention.state_dict().items()}
             elif len(losses) - 1 - losses.index(min(losses)) >= own.patience:
                 break
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     attention.load_state_dict(best)
     return losses
 
@@ -67,7 +77,7 @@ class _Kept:
         self._looking, self._exams, self._folder = looking, exams, folder
         self._shapes: list[torch.Size] = []
         self._place = next(looking.parameters()).device
-        folder.mkdir()
+        folder.mkdir(parents=True)
         for batch in exams.batches(settings.evaluate.batch_size):
             on_device = batch.to(self._place)
             draws = per_exam(seed, batch.exam_ids)

@@ -165,35 +165,39 @@ class Subsampled:
     ) -> list[Any]:
         """From a cut to the next: what is needed there, in its lists."""
         known: dict[fx.Node, Any] = dict(zip(self._needed[cut], values, strict=True))
-
-        def value(node: fx.Node) -> Any:
-            if node in known:
-                return known[node]
-            if node in self._sizes:
-                return called(node)
-            # What no cut has: an argument that is left out, or a parameter.
-            if node.op == "placeholder":
-                return node.args[0] if node.args else None
-            return _attribute(self._module, str(node.target))
-
-        def called(node: fx.Node) -> Any:
-            args, kwargs = map_arg(node.args, value), map_arg(node.kwargs, value)
-            return self._called(node, args, kwargs, offsets)
-
         for node in self._nodes[self._edges[cut] : self._edges[cut + 1]]:
             if node.op == "output":
-                return [value(node.all_input_nodes[0])]
+                return [self._value(node.all_input_nodes[0], known, offsets)]
             if node.op not in ("placeholder", "get_attr") and node not in self._sizes:
-                known[node] = called(node)
-        return [value(node) for node in self._needed[cut + 1]]
+                known[node] = self._called(node, known, offsets)
+        return [self._value(node, known, offsets) for node in self._needed[cut + 1]]
+
+    def _value(
+        self,
+        node: fx.Node,
+        known: Mapping[fx.Node, Any],
+        offsets: Mapping[fx.Node, Sequence[Offset]],
+    ) -> Any:
+        if node in known:
+            return known[node]
+        if node in self._sizes:
+            return self._called(node, known, offsets)
+        # What no cut has: an argument that is left out, or a parameter.
+        if node.op == "placeholder":
+            return node.args[0] if node.args else None
+        return _attribute(self._module, str(node.target))
 
     def _called(
         self,
         node: fx.Node,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        known: Mapping[fx.Node, Any],
         offsets: Mapping[fx.Node, Sequence[Offset]],
     ) -> Any:
+        def value(one: fx.Node) -> Any:
+            return self._value(one, known, offsets)
+
+        both: Any = map_arg((node.args, node.kwargs), value)
+        args, kwargs = both
         name = str(node.target)
         if node.op == "call_module":
             if node in offsets:

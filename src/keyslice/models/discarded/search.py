@@ -8,7 +8,8 @@ extended by one child at a time, and after each the best state that has children
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -51,28 +52,15 @@ def search(
     Returns:
         Of each exam what was looked at, in this order.
     """
-    fronts = [_Front(network.levels) for _ in exams]
-    starts = [Start(network.origin, 0, (exam,)) for exam in exams]
-    parents: list[_Node | None] = [None for _ in exams]
-    active = [*range(len(exams))]
-    for _ in range(budget):
-        passed = network.run(starts)
-        scores = criterion(active, [one.output for one in passed])
-        for n, start, parent, one, score in zip(
-            active, starts, parents, passed, scores, strict=True
-        ):
-            values = {0: (exams[n],)} if parent is None else dict(parent.values)
-            looked = Looked(start.state, one.output, float(score))
-            fronts[n].add(looked, values | dict(one.values))
-        following = [(n, chosen) for n in active if (chosen := fronts[n].next())]
-        if not following:
+    fronts = [_Front(network) for _ in exams]
+    steps = {
+        n: _Step(Start(network.origin, 0, (exam,)), {0: (exam,)}) for n, exam in enumerate(exams)
+    }
+    for left in reversed(range(budget)):
+        _look(network, fronts, steps, criterion, left)
+        steps = {n: step for n in steps if (step := fronts[n].next())}
+        if not steps:
             break
-        active = [n for n, _ in following]
-        parents = [parent for _, (parent, _, _) in following]
-        starts = []
-        for _, (parent, state, level) in following:
-            cut = network.cut(level)
-            starts.append(Start(state, cut, parent.values[cut]))
     return [front.looked for front in fronts]
 
 
@@ -102,35 +90,69 @@ def _spread(offsets: tuple[Offset, ...]) -> list[Offset]:
     return found
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A run to be made, and the values at cuts that are known already."""
+
+    start: Start
+    known: dict[int, Values] = field(repr=False)
+
+
+def _look(
+    network: Subsampled,
+    fronts: Sequence["_Front"],
+    steps: Mapping[int, _Step],
+    criterion: Criterion,
+    left: int,
+) -> None:
+    """Make a step of each exam, by number; `left` are to come after it."""
+    passed = network.run([step.start for step in steps.values()])
+    scores = criterion([*steps], [one.output for one in passed])
+    for (n, step), one, score in zip(steps.items(), passed, scores, strict=True):
+        looked = Looked(step.start.state, one.output, float(score))
+        fronts[n].add(looked, step.known | dict(one.values), left)
+
+
 @dataclass(order=True)
 class _Node:
     """A state that has been run and has children left; the best is the least."""
 
     rank: tuple[float, int]
-    left: Iterator[tuple[State, int]] = field(compare=False)
+    left: deque[tuple[State, int]] = field(compare=False)
     values: dict[int, Values] = field(compare=False, repr=False)
 
 
 class _Front:
-    """Of one exam: what was looked at, and what of it can be extended."""
+    """Of one exam: what was looked at, and what of it can be extended.
 
-    def __init__(self, levels: Sequence[Level]) -> None:
-        self._levels = levels
+    It holds no more than that: values at cuts from which a child begins, of as many states as there
+    are looks to come.
+    """
+
+    def __init__(self, network: Subsampled) -> None:
+        self._network = network
         self._open: list[_Node] = []
         self.looked: list[Looked] = []
 
-    def add(self, looked: Looked, values: dict[int, Values]) -> None:
+    def add(self, looked: Looked, values: dict[int, Values], left: int) -> None:
         rank = -looked.score, len(self.looked)
         self.looked.append(looked)
-        heapq.heappush(self._open, _Node(rank, children(looked.state, self._levels), values))
+        if below := deque(children(looked.state, self._network.levels)):
+            cuts = {self._network.cut(level) for _, level in below}
+            values = {cut: value for cut, value in values.items() if cut in cuts}
+            self._open.append(_Node(rank, below, values))
+        self._open = heapq.nsmallest(left, self._open)  # in order: a heap
 
-    def next(self) -> tuple[_Node, State, int] | None:
-        """The best state that can be extended, the child, and the level where that differs."""
-        while self._open:
-            if child := next(self._open[0].left, None):
-                return (self._open[0], *child)
+    def next(self) -> _Step | None:
+        """From the best state that can be extended to its next child."""
+        if not self._open:
+            return None
+        best = self._open[0]
+        state, level = best.left.popleft()
+        if not best.left:
             heapq.heappop(self._open)
-        return None
+        cut = self._network.cut(level)
+        return _Step(Start(state, cut, best.values[cut]), best.values)
 
 
 def entropy(probabilities: Tensor) -> Tensor:
