@@ -148,9 +148,12 @@ class TestTime(Settings):
         """How often, in words."""
         parts = list[str]()
         if self.budget > 1:
-            layers = {"all": "all subsampling layers"}.get(str(self.layers))
             if isinstance(self.layers, int):
                 layers = f"the deepest {self.layers} levels of subsampling layers"
+            elif isinstance(self.layers, tuple):
+                layers = f"the layers {', '.join(self.layers)}"
+            else:
+                layers = "all subsampling layers"
             criterion = {
                 "entropy": "the most certain first",
                 "learned": "the best by learned attention first",
@@ -161,7 +164,6 @@ class TestTime(Settings):
                 "entropy": "weighted by certainty",
                 "learned": "weighted by learned attention",
             }[self.aggregation]
-            layers = layers or f"the layers {', '.join(map(str, self.layers))}"
             parts.append(f"at {self.budget} states of {layers}, {criterion}, {aggregation}")
         if self.views:
             parts.append(f"from the views {', '.join(('as it is', *self.views))}")
