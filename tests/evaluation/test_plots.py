@@ -30,6 +30,11 @@ def draw(name, results):
     if name == "cost":
         assessed = assess_all(results, "test", Evaluate(resamples=50))
         return plots.cost(compare(assessed, VARIANTS, (), 0.95, None), "auc", LOOKS)
+    if name == "looks":
+        assessed = assess_all(results, "test", Evaluate(resamples=50))
+        before = {"das": results["das"].assign(macs=results["das"]["macs"] / 2)}
+        once = assess_all(before, "test", Evaluate(resamples=50))
+        return plots.more_looks(compare(assessed, VARIANTS, (), 0.95, None, once), "auc", LOOKS)
     return {
         "training": lambda: plots.training({0: Run(history, 0, ())}, LOOKS["das"]),
         "positions": lambda: where.positions(results, LOOKS),
@@ -39,7 +44,7 @@ def draw(name, results):
     }[name]()
 
 
-FIGURES = ("cost", "training", "positions", "exam_maps", "reliability", "confusions")
+FIGURES = ("cost", "looks", "training", "positions", "exam_maps", "reliability", "confusions")
 
 
 @pytest.mark.parametrize("name", FIGURES)

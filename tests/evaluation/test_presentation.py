@@ -7,7 +7,16 @@ from rich.console import Console
 
 from keyslice.config import Evaluate, Variant
 from keyslice.evaluation.comparison import assess_all, compare
-from keyslice.evaluation.presentation import brief, cells, difference, markdown, spread, terminal
+from keyslice.evaluation.presentation import (
+    brief,
+    cells,
+    difference,
+    gains,
+    markdown,
+    signed,
+    spread,
+    terminal,
+)
 
 VARIANTS = {
     "full": Variant(sampler="full"),
@@ -99,3 +108,40 @@ def test_a_table_read_back_from_its_file_looks_the_same(table, tmp_path):
 def test_the_terminal_table_says_what_its_spread_is(table, sd, words):
     caption = shown(terminal(table.assign(auc_sd=sd), "full", None))[-1].strip()
     assert caption == f"test exams, {words}; intervals are in the report"
+
+
+@pytest.fixture
+def often(make):
+    """The last two variants look more than once, at three times the cost."""
+    results = {name: make(noise=number) for number, name in enumerate(VARIANTS)}
+    test = assess_all(results, "test", Evaluate(resamples=50))
+    before = {
+        name: make(noise=9).assign(macs=table["macs"] / 3)
+        for name, table in results.items()
+        if name != "full"
+    }
+    once = assess_all(before, "test", Evaluate(resamples=50))
+    return compare(test, VARIANTS, ("full", "uniform"), 0.95, None, once)
+
+
+def test_where_every_variant_looks_once_nothing_is_told_of_gains(table):
+    assert gains(table) is None
+    assert gains(table.drop(columns="auc_gain")) is None  # of an earlier release
+
+
+def test_what_looking_more_than_once_gains_and_costs_fits_80_columns(often):
+    lines = shown(gains(often))
+    assert max(map(len, lines)) <= 80
+    rows = {row.variant: row for row in often.itertuples()}
+    told = [line.split() for line in lines[2:] if line.strip()]
+    assert [line[0] for line in told] == ["uniform", "a_variant_with_a_long_name"]
+    for line in told:
+        row = rows[line[0]]
+        assert line[1] == f"{row.auc_plain_mean:.3f}"
+        assert line[2] == signed(row.auc_gain)
+        assert line[-3:] == [f"{row.plain_cost:.2f}×", "→", f"{row.cost:.2f}×"]
+
+
+def test_the_brief_table_tells_gain_and_cost_of_looking_more_than_once(often):
+    headings = brief(often, ()).splitlines()[0].strip("| ").split(" | ")
+    assert headings[-3:] == ["gain in AUC", "cost", "cost, one look"]

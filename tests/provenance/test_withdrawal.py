@@ -88,6 +88,8 @@ def make_version(workspace: Workspace, params: Params, message: str) -> str:
             "kept": [0, 1],
             "attention": [0.5, 0.5],
             "macs": 1.0,
+            "plain_probabilities": [0.5, 0.5],
+            "plain_macs": 0.5,
             "informative": None,
         }
         for row in index.itertuples()
@@ -134,6 +136,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     moved = {"model": "ward", "from": None, "to": 2, "because": "promotion", "decision": None}
     ledger.append(workspace, events.CHAMPION_MOVED, "ward", moved)
     (workspace.state / "checkpoints" / "ward").mkdir(parents=True)
+    shown = workspace.states("ward", "full") / "train"  # of an evaluation that was killed
+    shown.mkdir(parents=True)
+    (shown / "0.npy").write_bytes(f"what frames of {WHO} show".encode())
     return home
 
 
@@ -178,6 +183,7 @@ def words(original: dict[str, bytes], theirs: set[str], before: Path) -> dict[st
     """What must not be found any more: pseudonym, stored bytes, frames, prepared pixels, report."""
     workspace = Workspace(before / "workspace")
     found = {"the pseudonym": THEIRS.encode(), "the report": f"pixels of {WHO}".encode()}
+    found["what states show"] = f"what frames of {WHO} show".encode()
     for exam in theirs:
         found[f"the file of {exam}"] = original[exam][-500:-200]
     store = PreparedStore.open(workspace.prepared("ward"))
@@ -261,6 +267,7 @@ def test_after_a_withdrawal_nothing_of_theirs_is_left_anywhere(
     last = [e for e in ledger.read(workspace) if e.action == events.DATASET_VERSIONED][-1]
     assert (last.payload["version"], last.payload["exams"]) == (now, 10)
     assert not (workspace.state / "checkpoints" / "ward").exists()
+    assert not (workspace.state / "states" / "ward").exists()
     listed = barred.path(workspace, "ward")
     assert listed.stat().st_mode & 0o777 == 0o600
     assert barred.read(workspace, "ward") == barred.Barred(frozenset([THEIRS]), frozenset(theirs))

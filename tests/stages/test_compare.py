@@ -266,6 +266,25 @@ def test_the_report_says_which_weights_the_networks_started_from_and_where(works
 
 
 @pytest.mark.usefixtures("_no_figures")
+def test_the_report_tells_what_looking_more_than_once_gains_and_costs(workspace, page):
+    assert "Looking more than once" not in page
+    path = workspace.results("toy", "das") / "predictions.parquet"
+    table = predictions.read(path)
+    once = table["probabilities"].map(lambda p: p * 0.1 + 0.45)
+    predictions.write(table.assign(macs=60.0, plain_probabilities=once, plain_macs=30.0), path)
+    looks = {"das": {"budget": 4, "aggregation": "entropy"}}
+    folder = run(workspace, settings(evaluate={"resamples": 50, "test_time": {"variants": looks}}))
+    often = (folder / "report.html").read_text()
+    section = often.split("Looking more than once</h2>")[1].split("</section>")[0]
+    assert re.findall(r"</i>(\w+)<small>(at 4 states .* weighted by certainty)", section) == [
+        ("das", "at 4 states of the deepest 3 levels of subsampling layers, the most certain "
+         "first, weighted by certainty")
+    ]  # fmt: skip
+    assert "1.00</span><small>0.50 with one look" in section
+    assert (folder / "figures" / "looks.svg").is_file()
+    assert "gain in AUC" in (folder / "comparison.md").read_text()
+
+
 def test_the_report_names_the_dataset_version(workspace):
     assert "0123abcd.dir" in (run(workspace, version="0123abcd.dir") / "report.html").read_text()
 

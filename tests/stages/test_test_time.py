@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import save
 
 from keyslice.config import Params, Workspace
@@ -23,6 +24,7 @@ from keyslice.registry import package
 from keyslice.stages.evaluate import evaluate, in_use
 from keyslice.stages.latency import measure
 from keyslice.stages.train import train
+from tests.conftest import ROOT
 from tests.stages.test_train_evaluate import CLASSES, PARAMS, workspace
 
 __all__ = ["workspace"]
@@ -78,6 +80,13 @@ def test_what_is_learned_is_left_beside_them(looked: Workspace) -> None:
     assert names == {"test_time.json", "seed-0.safetensors", "seed-3.safetensors"}
     alone = looked.results("ward", "full") / "test_time"
     assert [file.name for file in alone.iterdir()] == ["test_time.json"]
+
+
+def test_dvc_keeps_all_that_an_evaluation_leaves(looked: Workspace) -> None:
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["evaluate"]
+    outs = [*stage["outs"], *(path for plot in stage["plots"] for path in plot), *stage["metrics"]]
+    names = {file.name for file in looked.results("ward", "uniform").iterdir()}
+    assert names == {Path(path).name for path in outs}
 
 
 def test_the_same_inputs_give_the_same_bytes(looked: Workspace, params: Params) -> None:

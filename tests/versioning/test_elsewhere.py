@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from filelock import FileLock
 
 from keyslice import versioning
@@ -96,6 +97,29 @@ def test_both_stages_of_a_variant_come_back_bit_for_bit_and_nothing_private_went
     places.clear(base / OWN)
     left = [path.name for path in base.rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert left == []
+
+
+def test_what_a_network_learned_to_look_more_than_once_comes_back_with_its_results(
+    workspace: Workspace, remote: str, base: Path
+) -> None:
+    values = yaml.safe_load(workspace.params.read_text())
+    values["evaluate"] = {"test_time": {"budget": 4, "aggregation": "learned"}}
+    workspace.params.write_text(yaml.safe_dump(values))
+    graph = workspace.root / "dvc.yaml"
+    whole = '"data/results/${item.dataset}/${item.variant}"]'
+    place, text = whole[1:-2], graph.read_text()
+    assert f"outs: [{whole}" in text
+    names = ("predictions.parquet", "test_time", "confusion.json", "metrics.json")
+    outs = ", ".join(f'"{place}/{name}"' for name in names)
+    graph.write_text(text.replace(f"outs: [{whole}", f"outs: [{outs}]"))
+    parcel = elsewhere.pack(workspace, OWN, DATASET, remote)
+    trained = elsewhere.carry_out(parcel, STAGES[0], base)
+    evaluated = elsewhere.carry_out(parcel, STAGES[1], base, before=[trained])
+    elsewhere.take_in(workspace, [trained, evaluated], remote)
+    assert not status(workspace)
+    found = {p.name: p for p in (workspace.results(DATASET, "das") / "test_time").iterdir()}
+    assert found.keys() == {"test_time.json", "seed-0.safetensors", "seed-1.safetensors"}
+    assert found["seed-1.safetensors"].read_text() == "attention of das 1"
 
 
 def test_an_evaluation_alone_reads_the_model_from_the_remote(

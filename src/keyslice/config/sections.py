@@ -154,12 +154,12 @@ class TestTime(Settings):
         """How often, in words."""
         parts = list[str]()
         if self.budget > 1:
-            if self.layers == "all":
-                layers = "all subsampling layers"
-            elif isinstance(self.layers, int):
-                layers = f"the {self.layers} deepest levels of subsampling layers"
-            else:
+            if isinstance(self.layers, int):
+                layers = f"the deepest {self.layers} levels of subsampling layers"
+            elif isinstance(self.layers, tuple):
                 layers = f"the layers {', '.join(self.layers)}"
+            else:
+                layers = "all subsampling layers"
             criterion = {
                 "entropy": "the most certain first",
                 "learned": "the best by learned attention first",

@@ -9,7 +9,7 @@ from keyslice import versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import out, say
 from keyslice.console.overview import counts
-from keyslice.evaluation.presentation import terminal
+from keyslice.evaluation.presentation import gains, terminal
 from keyslice.provenance import ledger, standing
 
 
@@ -20,6 +20,10 @@ def show_comparison(workspace: Workspace, params: Params, dataset: str) -> None:
     candidate = json.loads((folder / "candidate.json").read_text(encoding="utf-8"))
     reference = next(iter(params.compare_settings(dataset).references), None)
     out.print(terminal(table, reference, candidate["variant"]))
+    if (more := gains(table)) is not None:
+        out.print()
+        out.print(more)
+        out.print()
     out.print(
         f"candidate [bold]{candidate['variant']}[/bold], seed {candidate['seed']}: "
         f"{candidate['reason']}"

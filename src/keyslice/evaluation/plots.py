@@ -103,6 +103,33 @@ def _ways(table: pd.DataFrame) -> list[str]:
     ]
 
 
+def more_looks(table: pd.DataFrame, metric: str, looks: Mapping[str, Look]) -> Figure:
+    """From one look to as many as each variant is used with: `metric` against cost.
+
+    Args:
+        table: see `cost`; with variants that look more than once.
+        metric: "auc" or "balanced_accuracy".
+        looks: by variant.
+    """
+    figure = Figure(figsize=(4.8, 3.7))
+    axes = figure.add_subplot()
+    for _, row in table[table[f"{metric}_gain"].notna()].iterrows():
+        look = looks[row["variant"]]
+        costs = [row["plain_cost"], row["cost"]]
+        values = [row[f"{metric}_plain_mean"], row[f"{metric}_mean"]]
+        drawn = {"color": look.colour, "marker": look.marker, "markersize": 7}
+        axes.plot(costs, values, **drawn, linewidth=1.3, markevery=[1], label=row["variant"])
+        axes.plot(costs[:1], values[:1], **drawn, markerfacecolor="none", linestyle="none")
+    axes.set(
+        xlim=(0, None),
+        xlabel="cost: multiply-accumulates, one look at the full exam = 1",
+        ylabel=NAMES[metric],
+    )
+    axes.xaxis.grid(visible=False)
+    figure.legend(loc="outside lower center", ncols=4, handletextpad=0.4, columnspacing=1.2)
+    return figure
+
+
 def _spread_out(costs: np.ndarray, near: float = 0.03, step: float = 0.035) -> np.ndarray:
     """`costs` with those that follow one another within `near` set `step` apart, mean kept."""
     order = np.argsort(costs, kind="stable")

@@ -88,7 +88,9 @@ def brief(table: pd.DataFrame, references: Sequence[str]) -> str:
         "AUC",
         "balanced accuracy",
         *[f"AUC − {reference}" for reference in references],
+        "gain in AUC",
         "cost",
+        "cost, one look",
         "published AUC",
     ]
     text = cells(table, references)
@@ -138,4 +140,34 @@ def terminal(table: pd.DataFrame, reference: str | None, candidate: str | None) 
         if hits:
             values.append(NONE if pd.isna(row["hit_rate"]) else f"{row['hit_rate']:.0%}")
         view.add_row(*values, style="bold green" if chosen else None)
+    return view
+
+
+def gains(table: pd.DataFrame) -> Table | None:
+    """What looking more than once gains and costs, within 80 columns; None where no variant does.
+
+    Args:
+        table: as for `terminal`.
+    """
+    if "auc_gain" not in table or table["auc_gain"].isna().all():
+        return None
+    view = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        padding=(0, 1),
+        title="Looking more than once, against one look",
+        title_justify="left",
+        title_style="",
+    )
+    view.add_column("variant", overflow="fold")
+    for heading in ("AUC, once", "gain in AUC", "cost"):
+        view.add_column(heading, justify="right", no_wrap=True)
+    for _, row in table[table["auc_gain"].notna()].iterrows():
+        view.add_row(
+            row["variant"],
+            decimals(row["auc_plain_mean"]),
+            difference(row, "auc_gain"),
+            NONE if pd.isna(row["cost"]) else f"{row['plain_cost']:.2f}× → {row['cost']:.2f}×",
+        )
     return view

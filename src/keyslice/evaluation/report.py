@@ -50,6 +50,8 @@ def overview(content: Content) -> dict[str, str]:
     figures = {"positions": where.positions(test, looks), "exam_maps": where.exam_maps(test, looks)}
     if content.table["cost"].notna().all():
         figures |= {metric: plots.cost(content.table, metric, looks) for metric in plots.NAMES}
+        if content.table["auc_gain"].notna().any():
+            figures["looks"] = plots.more_looks(content.table, "auc", looks)
     return {name: palette.svg(figure) for name, figure in figures.items()}
 
 
@@ -63,6 +65,7 @@ def render(content: Content, figures: Mapping[str, str]) -> str:
         looks=looks,
         show=presentation,
         rows=[row for _, row in content.table.iterrows()],
+        often=[row for _, row in content.table.iterrows() if row["auc_gain"] == row["auc_gain"]],
         splits=_split_sizes(first),
         unknown_patients=(first["patient"] == UNKNOWN).any(),
         seeds=sorted({seed for rows in test.values() for seed in rows["seed"].unique()}),

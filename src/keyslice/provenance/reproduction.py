@@ -181,8 +181,9 @@ def _rebuild(
     attention = files.sha256(learned) if learned.is_file() else ""
     difference = _difference(place, told, cache)
     told_by = tuple(f"{name} {have}, not {want}" for name, (want, have) in others.items())
-    same = weights == told["weights"], attention == told.get("state_attention", attention)
-    outcome, words = _judged(*same, difference, tolerance)
+    looks_the_same = attention == told.get("state_attention", attention)
+    same = weights == told["weights"]
+    outcome, words = _judged(same, looks_the_same, difference, tolerance)
     return Reproduction(outcome, words, difference, epochs, weights, attention, told_by)
 
 
