@@ -104,6 +104,17 @@ def test_views_are_averaged(stage_settings) -> None:
     torch.testing.assert_close(both, wanted)
 
 
+def test_views_are_for_any_network(stage_settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("traced for one state")
+
+    monkeypatch.setattr("keyslice.models.test_time.Subsampled", refuse)
+    frames, lengths = _exams(5, 3)
+    with torch.inference_mode():
+        both = _looking(stage_settings("uniform"), views=("shift_up",))(frames, lengths)
+    assert both.logits.exp().sum(1).tolist() == pytest.approx([1, 1])
+
+
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_view_is_of_the_same_size_and_another_one(name) -> None:
     frames = torch.randn(2, 3, 5, 6)

@@ -139,6 +139,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shown = workspace.states("ward", "full") / "train"  # of an evaluation that was killed
     shown.mkdir(parents=True)
     (shown / "0.npy").write_bytes(f"what frames of {WHO} show".encode())
+    (workspace.sweep("ward", "full") / "seed-0").mkdir(parents=True)
     return home
 
 
@@ -268,6 +269,7 @@ def test_after_a_withdrawal_nothing_of_theirs_is_left_anywhere(
     assert (last.payload["version"], last.payload["exams"]) == (now, 10)
     assert not (workspace.state / "checkpoints" / "ward").exists()
     assert not (workspace.state / "states" / "ward").exists()
+    assert not (workspace.state / "sweeps" / "ward").exists()
     listed = barred.path(workspace, "ward")
     assert listed.stat().st_mode & 0o777 == 0o600
     assert barred.read(workspace, "ward") == barred.Barred(frozenset([THEIRS]), frozenset(theirs))

@@ -93,10 +93,14 @@ class TestTime(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.attention, self._settings = model, attention, settings
-        example = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
-        self._maps = LastMaps(model.backbone)
-        layers = None if settings.layers == "all" else settings.layers
-        self._network = Subsampled(self._maps.eval(), example, layers)
+        self._maps = LastMaps(model.backbone).eval()
+        # One state is the network as it is: that may be one which has no others.
+        self._network: Subsampled | None = None
+        if settings.budget > 1:
+            place = next(model.parameters()).device
+            example = torch.zeros(1, 3, image_size, image_size, device=place)
+            layers = None if settings.layers == "all" else settings.layers
+            self._network = Subsampled(self._maps, example, layers)
 
     def forward(
         self, frames: Tensor, lengths: Tensor, generator: Generators | None = None
@@ -172,6 +176,10 @@ class TestTime(nn.Module):
         for start in range(0, len(exams), size):
             numbers = range(start, min(start + size, len(exams)))
             part = exams[start : start + size]
+            if self._network is None:
+                outputs = self._maps(torch.cat(part)).split([len(one) for one in part])
+                yield from ([Looked((), output, 0.0)] for output in outputs)
+                continue
             yield from search(self._network, part, scoring(numbers), self._settings.budget)
 
     def entropies(self, outputs: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -188,8 +196,10 @@ class TestTime(nn.Module):
 
     def _stack(self, looked: Sequence[Looked]) -> Stack:
         """What the states of an exam show, each moved back to where the network's own lies."""
-        moved = [displacement(self._network, one.state) for one in looked]
-        maps = self._maps.moved_back(torch.stack([one.output for one in looked]), moved)
+        maps = torch.stack([one.output for one in looked])
+        if self._network is not None:
+            moved = [displacement(self._network, one.state) for one in looked]
+            maps = self._maps.moved_back(maps, moved)
         positions = torch.stack([self._maps.positions(one) for one in maps])
         return Stack(positions, looked[0].output.shape)
 

@@ -79,7 +79,8 @@ def state(workspace: Workspace, found: Plan) -> None:
     for part in found.parts:
         fingerprint.forget(workspace, part.dataset, found.ban.exams)
         if part.exams:
-            for kind in ("checkpoints", "states"):  # of stages that were killed
+            # Of stages that were killed; and of sweeps, which are made again when asked for.
+            for kind in ("checkpoints", "states", "sweeps"):
                 shutil.rmtree(workspace.state / kind / part.dataset, ignore_errors=True)
     for folder in workspace.state.iterdir():
         if folder.is_dir() and folder.name != "manifests":

@@ -92,6 +92,8 @@ def sweep(
         torch.set_num_threads(settings.train.threads)
         model: FrameClassifier = trained(workspace, settings, seed).to(device(settings.train))
         opened = PreparedStore.open(store.parent)
+        for cut_off in folder.glob(".*"):  # by a kill
+            shutil.rmtree(cut_off)
         for way in WAYS:
             target = folder / f"{way.name}-{_digest(way, settings, store, network)}"
             if not target.is_dir():
