@@ -65,6 +65,11 @@ def test_frames_too_small_for_a_model_are_told():
         backbone.create("convnext_atto", 28)
 
 
+def test_a_network_that_gives_several_maps_is_told():
+    with pytest.raises(UserError, match=r"efficientvim_m1 gives a list of maps"):
+        backbone.create("efficientvim_m1", 64)
+
+
 def test_the_folder_of_weights_is_found_by_the_models_name(tmp_path, monkeypatch):
     (tmp_path / f"{TINY}.x.safetensors").touch()
     monkeypatch.setenv("KEYSLICE_WEIGHTS", str(tmp_path))

@@ -42,7 +42,9 @@ class Backbone(nn.Module):
     """
 
     def __init__(self, network: nn.Module, image_size: int) -> None:
-        """For frames with sides of `image_size` pixels; RuntimeError where they are too small."""
+        """For frames with sides of `image_size` pixels; RuntimeError where they are too small, and
+        TypeError where the network gives anything but one tensor.
+        """
         super().__init__()
         if isinstance(network, MobileNetV3):
             network.conv_head = network.norm_head = nn.Identity()
@@ -59,6 +61,8 @@ class Backbone(nn.Module):
 
     def pool(self, maps: Tensor) -> Tensor:
         """Features of the network's last maps: (N,C,H,W), (N,H,W,C), or tokens (N,L,C)."""
+        if not isinstance(maps, Tensor):
+            raise TypeError(f"a {type(maps).__name__} of maps")
         if maps.ndim == 4:
             # timm's few channels-last models say so; every other map is (N,C,H,W).
             channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
@@ -118,6 +122,13 @@ def create(
     network = timm.create_model(name, pretrained=fetched is not None, **options)
     try:
         return Backbone(network, image_size)
+    except TypeError as error:
+        raise UserError(
+            f"{name} gives {error}",
+            where="backbone.name",
+            rule="a backbone gives one map, or one sequence of tokens, of each frame",
+            remedy="choose another model",
+        ) from None
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"{name} cannot encode frames of {image_size}x{image_size} pixels "
