@@ -20,10 +20,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import save_file
 
 from keyslice.config import Workspace, load
 from keyslice.console import prediction
 from keyslice.models import build
+from keyslice.models.discarded.aggregation import StateAttention
 from keyslice.models.predictor import Predictor
 from keyslice.registry.mirror import Mirror
 from keyslice.registry.models import download
@@ -55,12 +57,17 @@ class Registered:
 
 @pytest.fixture(scope="module")
 def registered(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Registered:
-    """The finished workspace, with an untrained network in the place of the candidate's."""
+    """The finished workspace, with an untrained network in the place of the candidate's; it looks more
+    than once.
+    """
     folder = tmp_path_factory.mktemp("serving")
     workspace = Workspace(Path(shutil.copytree(finished, folder / "workspace")))
     params = load(workspace.params)
     network = build.fresh(params.stage("tiny", "das"), seed=1)
     build.save(network, workspace.models("tiny", "das") / "seed-1/model.safetensors")
+    attention = StateAttention(network.backbone.width)
+    learned = workspace.results("tiny", "das") / "test_time" / "seed-1.safetensors"
+    save_file(attention.state_dict(), learned)
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("MLFLOW_TRACKING_URI", raising=False)
         mirror = Mirror(workspace, "tiny")

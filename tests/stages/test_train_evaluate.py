@@ -287,7 +287,7 @@ class _Branches(torch.nn.Module):
 LOOKS = [
     ({"layers": ["network.stem.7"]}, "", "no subsampling layer is named 'network.stem.7'; did you"),
     ({}, "", "cannot be traced"),
-    ({"views": ["shift_left"], "budget": 1}, "", "cannot be traced"),
+    ({"views": ["shift_left"]}, "", "cannot be traced"),
     ({"criterion": "learned", "layers": "all"}, "RuntimeError", "cannot look more than once at"),
 ]
 
