@@ -57,7 +57,7 @@ class Registered:
 
 @pytest.fixture(scope="module")
 def registered(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Registered:
-    """The finished workspace, with an untrained network in the place of the candidate's; it looks more
+    """The finished workspace; in the candidate's place an untrained network that looks more
     than once.
     """
     folder = tmp_path_factory.mktemp("serving")
