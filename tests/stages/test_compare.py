@@ -305,3 +305,11 @@ def test_published_figures_stand_in_the_report_of_a_public_set(workspace):
     text = (run(workspace, settings(datasets={"toy": public})) / "report.html").read_text()
     assert "arXiv 2510.12376" in text
     assert "ResNet-18 (3D) 0.827 / 0.721" in text
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_published_figures_are_not_set_beside_those_of_another_size(workspace):
+    public = {"source": "medmnist", "flag": "adrenalmnist3d", "classes": ["no", "yes"], "size": 64}
+    folder = run(workspace, settings(datasets={"toy": public}))
+    assert "arXiv 2510.12376" not in (folder / "report.html").read_text()
+    assert pd.read_csv(folder / "comparison.csv")["published_auc"].isna().all()

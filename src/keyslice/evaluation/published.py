@@ -17,6 +17,8 @@ class Published(NamedTuple):
     note: str = ""
 
 
+SIZE = 28
+"""Slices, and pixels of a side; MedMNIST v2 has no others."""
 PAPER_SOURCE = "arXiv 2510.12376, table 1"
 BENCHMARK_SOURCE = "MedMNIST v2, Scientific Data 2023, 28³"
 PAPER_KEEP = 0.5

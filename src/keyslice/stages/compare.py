@@ -12,7 +12,15 @@ import pandas as pd
 from keyslice import files
 from keyslice.config import MedMNISTDataset, Params, Workspace
 from keyslice.errors import UserError
-from keyslice.evaluation import candidate, comparison, predictions, presentation, report, runs
+from keyslice.evaluation import (
+    candidate,
+    comparison,
+    predictions,
+    presentation,
+    published,
+    report,
+    runs,
+)
 from keyslice.evaluation.comparison import DifferentExamsError
 from keyslice.evaluation.report import FramesOf
 from keyslice.prepared import PreparedStore
@@ -47,7 +55,9 @@ def compare(
     configured = params.dataset(dataset)
     settings = params.compare_settings(dataset)
     evaluate = params.section("evaluate", dataset)
-    flag = configured.flag if isinstance(configured, MedMNISTDataset) else None
+    flag = None
+    if isinstance(configured, MedMNISTDataset) and configured.size == published.SIZE:
+        flag = configured.flag
     inputs = [workspace.prepared(dataset) / "store.json"]
     inputs += [_predictions_file(workspace, dataset, variant) for variant in params.variants]
     with only_process_of(workspace, f"compare@{dataset}"), held_still(*inputs):
