@@ -45,6 +45,7 @@ def test_how_often_the_version_looks_is_told_and_what_it_learned_for_that(
     told = content(one, None)
     assert told["identity"]["looks"] == "once"
     assert "state attention" not in told["identity"]["hashes"]
+    assert "test_time" not in told["training"]["settings"]
     settings = one.registered.payload["settings"]
     often = {"budget": 4, "aggregation": "learned", "layers": ["a.conv", "b.conv"]}
     settings = settings | {"evaluate": settings["evaluate"] | {"test_time": often}}
@@ -55,6 +56,8 @@ def test_how_often_the_version_looks_is_told_and_what_it_learned_for_that(
     other = subject(workspace, "scans", 2)
     told = content(other, None)
     assert told["identity"]["hashes"]["state attention"] == "5" * 64
+    assert told["training"]["settings"]["test_time"] == often
+    assert "test_time" not in told["training"]["settings"]["evaluate"]
     page = render(told, figures(other, told))
     assert (
         "at 4 states of the layers a.conv, b.conv, the most certain first, weighted by learned "

@@ -4,6 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from keyslice.config import Evaluate, Variant
 from keyslice.evaluation import palette, plots, where
@@ -60,6 +61,11 @@ def test_a_class_is_named_as_it_is(name, results):
     found = predicted(results["das"], "test")
     drawn = palette.svg(plots.confusions(found, (name, "other"), LOOKS["das"]))
     assert drawn.count(f">{escape(name)}<") == 2
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_in_a_figure_lies_over_something_else(name, results):
+    assert isinstance(draw(name, results).get_layout_engine(), ConstrainedLayoutEngine)
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_as_they_were(results):

@@ -281,8 +281,21 @@ def test_the_report_tells_what_looking_more_than_once_gains_and_costs(workspace,
          "first, weighted by certainty")
     ]  # fmt: skip
     assert "1.00</span><small>0.50 with one look" in section
+    assert "All look" not in section
     assert (folder / "figures" / "looks.svg").is_file()
     assert "gain in AUC" in (folder / "comparison.md").read_text()
+
+
+def test_how_often_variants_look_is_said_once_where_all_do_alike(workspace):
+    for variant in VARIANTS:
+        path = workspace.results("toy", variant) / "predictions.parquet"
+        table = predictions.read(path)
+        plain = {"plain_probabilities": table["probabilities"], "plain_macs": table["macs"]}
+        predictions.write(table.assign(**plain), path)
+    folder = run(workspace, settings(evaluate={"resamples": 50, "test_time": {"budget": 4}}))
+    text = (folder / "report.html").read_text()
+    assert text.count("at 4 states of the deepest 3 levels") == 1
+    assert "All look at 4 states" in text
 
 
 def test_the_report_names_the_dataset_version(workspace):

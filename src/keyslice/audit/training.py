@@ -1,11 +1,12 @@
 """How the version was trained: settings, seeds, start, curves, warnings."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from keyslice.audit.subject import Subject
+from keyslice.config import TestTime
 from keyslice.evaluation import runs
 from keyslice.provenance import descent, standing, withdrawn
 from keyslice.registry.client import connect, exists
@@ -30,7 +31,7 @@ def training(one: Subject) -> dict[str, Any]:
         curves = _in_mlflow(one)
         source = "MLflow" if curves else None
     return {
-        "settings": {"sampler": told["sampler_settings"]} | {name: told[name] for name in SHOWN},
+        "settings": {"sampler": told["sampler_settings"]} | _sections(told),
         "seed": one.told["seed"],
         "seeds": list(one.settings.train.seeds),
         "started_from": package["training"]["started_from"] if package else None,
@@ -40,6 +41,16 @@ def training(one: Subject) -> dict[str, Any]:
         "curves_from": source,
         "warnings": warnings,
     }
+
+
+def _sections(told: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """As `SHOWN`; how often the version looks at an exam for itself, where it is not once."""
+    sections = {name: {**told[name]} for name in SHOWN}
+    looks = {**sections["evaluate"].pop("test_time", {})}
+    looks.pop("variants", None)  # of others; its own are among these already
+    if TestTime.model_validate(looks).active:
+        sections["test_time"] = looks
+    return sections
 
 
 def _line(one: Subject) -> list[dict[str, Any]]:

@@ -172,7 +172,8 @@ class TestTime(Settings):
             }[self.aggregation]
             parts.append(f"at {self.budget} states of {layers}, {criterion}, {aggregation}")
         if self.views:
-            parts.append(f"from the views {', '.join(('as it is', *self.views))}")
+            views = ", ".join(view.replace("_", " ") for view in self.views)
+            parts.append(f"the mean of {len(self.views) + 1} views: as it is, {views}")
         return "; ".join(parts) or "once"
 
 

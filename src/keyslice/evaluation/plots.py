@@ -103,6 +103,7 @@ def _ways(table: pd.DataFrame) -> list[str]:
     ]
 
 
+@styled
 def more_looks(table: pd.DataFrame, metric: str, looks: Mapping[str, Look]) -> Figure:
     """From one look to as many as each variant is used with: `metric` against cost.
 

@@ -60,12 +60,14 @@ def render(content: Content, figures: Mapping[str, str]) -> str:
     environment = pages.environment("keyslice.evaluation")
     test, looks = _test(content)
     first = next(iter(content.results.values()))
+    often = [row for _, row in content.table.iterrows() if row["auc_gain"] == row["auc_gain"]]
     return environment.get_template("report.html.j2").render(
         content=content,
         looks=looks,
         show=presentation,
         rows=[row for _, row in content.table.iterrows()],
-        often=[row for _, row in content.table.iterrows() if row["auc_gain"] == row["auc_gain"]],
+        often=often,
+        ways={row["variant"]: content.settings.test_time.of(row["variant"]).words for row in often},
         splits=_split_sizes(first),
         unknown_patients=(first["patient"] == UNKNOWN).any(),
         seeds=sorted({seed for rows in test.values() for seed in rows["seed"].unique()}),
