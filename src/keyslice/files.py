@@ -76,6 +76,12 @@ def hidden(target: Path, suffix: str = "") -> Path:
     return target.with_name(f".{target.stem}-{secrets.token_hex(4)}{suffix}")
 
 
+def remove_hidden(folder: Path) -> None:
+    """Folders with names as `hidden` gives: a killed process has left them half-written."""
+    for cut_off in folder.glob(".*/"):
+        shutil.rmtree(cut_off)
+
+
 def flush(path: Path) -> None:
     """To the disk: else a power cut after the rename could leave the new name with no content."""
     descriptor = os.open(path, os.O_RDONLY)

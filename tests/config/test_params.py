@@ -244,9 +244,43 @@ def test_a_variant_may_look_at_exams_as_often_as_it_pleases(values):
     [
         ({"dsa": {"budget": 4}}, "unknown variant 'dsa'; did you mean 'd"),
         ({"das": {"budgit": 4}}, "evaluate.test_time.variants.das.budgit: unknown key"),
+        ({"das": {"variants": {}}}, "das.variants: a variant has no variants of its own"),
         ({"das": {"budget": 0}}, "evaluate.test_time.variants.das.budget: 0"),
     ],
 )
 def test_what_a_variant_may_not_say_of_its_looks_is_refused(complaint, variants, said):
     test_time = {"test_time": {"variants": variants}}
     assert said in complaint(lambda values: values.update(evaluate=test_time))
+
+
+@pytest.mark.parametrize(
+    ("test_time", "said"),
+    [
+        ({"budget": 4, "layers": "conv1"}, "layers: 'conv1': give so many of the deepest levels"),
+        ({"budget": 4, "layers": True}, "layers: True: give so many"),
+        ({"budget": 4, "layers": 0}, "layers: 0: give so many"),
+        ({"budget": 4, "layers": []}, "layers: []: give so many"),
+        ({"views": ["shift_up", "shift_up"]}, "each view may be named once"),
+        ({"aggregation": "learned", "layers": 2}, "nothing for aggregation, layers to decide"),
+        (
+            {"criterion": "random", "variants": {"das": {"views": ["shift_up"]}}},
+            "nothing for criterion to decide",
+        ),
+    ],
+)
+def test_how_often_to_look_is_checked_before_work_starts(complaint, test_time, said):
+    found = complaint(lambda values: values.update(evaluate={"test_time": test_time}))
+    assert said in found
+    assert "constrained" not in found
+
+
+def test_an_attention_of_a_variant_keeps_what_it_does_not_set(values):
+    test_time = {
+        "budget": 4,
+        "aggregation": "learned",
+        "attention": {"width": 32, "epochs": 3},
+        "variants": {"das": {"attention": {"patience": 5}}},
+    }
+    values["evaluate"] = {"test_time": test_time}
+    own = Params.model_validate(values).stage("adrenal", "das").evaluate.test_time.attention
+    assert (own.width, own.epochs, own.patience) == (32, 3, 5)

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from keyslice.errors import UserError
-from keyslice.models.discarded.aggregation import StateAttention, aligned, displacement
+from keyslice.models.discarded.aggregation import (
+    StateAttention,
+    aligned,
+    by_entropy,
+    displacement,
+)
 from keyslice.models.discarded.network import Level, Passed, Start, State, Subsampled
 from keyslice.models.discarded.search import children, entropy, search
 
@@ -172,9 +177,9 @@ def test_a_network_that_does_not_subsample_or_cannot_be_followed_is_refused() ->
 
     frames = torch.randn(1, 3, 8, 8)
     with pytest.raises(UserError, match="subsamples"):
-        Subsampled(nn.Conv2d(3, 3, 3), frames)
+        Subsampled(nn.Conv2d(3, 3, 3).eval(), frames)
     with pytest.raises(UserError, match="cannot be traced"):
-        Subsampled(Branches(), frames)
+        Subsampled(Branches().eval(), frames)
 
 
 @pytest.mark.parametrize("strides", [(2, 2, 2), (2, 3), (4,)])
@@ -205,7 +210,7 @@ def test_the_best_that_can_be_extended_is_extended() -> None:
     torch.manual_seed(1)
     told: dict[State, float] = {}
 
-    def criterion(_: Sequence[int], outputs: Sequence[Tensor]) -> list[float]:
+    def criterion(_: Sequence[int], __: Sequence[State], outputs: Sequence[Tensor]) -> list[float]:
         return [float(one.std()) for one in outputs]
 
     [found] = search(network, [frames], criterion, 40)
@@ -223,7 +228,9 @@ def test_the_best_that_can_be_extended_is_extended() -> None:
 def test_all_states_are_looked_at_where_the_budget_allows_and_each_exam_has_its_own_way() -> None:
     network, frames = _small()
 
-    def criterion(exams: Sequence[int], outputs: Sequence[Tensor]) -> list[float]:
+    def criterion(
+        exams: Sequence[int], _: Sequence[State], outputs: Sequence[Tensor]
+    ) -> list[float]:
         return [float(one[0].sum()) * (-1) ** n for n, one in zip(exams, outputs, strict=True)]
 
     exams = [frames[:1], frames[:1], frames[1:6]]
@@ -252,7 +259,9 @@ def test_a_search_holds_values_of_no_more_states_than_it_can_still_extend(
         held.append([weakref.ref(value) for value in values])
         return passed
 
-    def deeper_first(_: Sequence[int], outputs: Sequence[Tensor]) -> list[float]:
+    def deeper_first(
+        _: Sequence[int], __: Sequence[State], outputs: Sequence[Tensor]
+    ) -> list[float]:
         return [float(len(alive)) for _ in outputs]
 
     monkeypatch.setattr(network, "run", watched)
@@ -260,6 +269,43 @@ def test_a_search_holds_values_of_no_more_states_than_it_can_still_extend(
     # And of the one whose last child is run.
     assert all(some <= budget - step + 1 for step, some in enumerate(alive)), alive
     assert alive[-1] == 1
+
+
+@pytest.mark.parametrize("layers", [0, -1, []])
+def test_no_layers_are_none_of_a_network(layers: int | list[str]) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Subsampled(nn.Sequential(nn.MaxPool2d(2)).eval(), torch.zeros(1, 1, 4, 4), layers)
+
+
+def test_a_network_in_training_mode_is_refused_before_it_is_run() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.MaxPool2d(2)).eval()
+    network[0].train()
+    with pytest.raises(ValueError, match="training mode"):
+        Subsampled(network, torch.zeros(1, 1, 4, 4))
+    assert not network[0].num_batches_tracked
+
+
+@pytest.mark.parametrize("state", [((2, 0),), ((0, -1),), (), ((0, 0), (0, 0))])
+def test_a_state_of_another_network_is_refused(state: State) -> None:
+    network = Subsampled(nn.Sequential(nn.MaxPool2d(2)).eval(), torch.zeros(1, 1, 4, 4))
+    with pytest.raises(ValueError, match="offset"):
+        network(torch.zeros(1, 1, 4, 4), state)
+
+
+def test_a_search_looks_once_at_least_and_may_have_nothing_to_look_at() -> None:
+    network, frames = _small()
+
+    def alike(exams: Sequence[int], _: Sequence[State], __: Sequence[Tensor]) -> list[float]:
+        return [0.0 for _ in exams]
+
+    with pytest.raises(ValueError, match="at least 1"):
+        search(network, [frames], alike, 0)
+    assert search(network, [], alike, 3) == []
+
+
+def test_the_more_certain_a_state_is_the_more_it_weighs() -> None:
+    found = by_entropy(torch.tensor([[0.0, 0.6931472], [0.5, 0.5]]))
+    torch.testing.assert_close(found, torch.tensor([[2 / 3, 1 / 3], [0.5, 0.5]]))
 
 
 def test_entropy_is_that_of_the_prediction() -> None:

@@ -1,16 +1,18 @@
 """A classifier that looks more than once, held against the classifier itself."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from keyslice.config import SAMPLER_SETTINGS, StageSettings
 from keyslice.config import TestTime as Settings
 from keyslice.models import build
 from keyslice.models.discarded.aggregation import StateAttention
 from keyslice.models.inference import infer, multiply_accumulates
+from keyslice.models.last_maps import LastMaps
 from keyslice.models.seeding import per_exam
 from keyslice.models.test_time import VIEWS, TestTime
 
@@ -141,6 +143,81 @@ def test_any_layout_of_maps_is_combined(stage_settings, name) -> None:
         with torch.inference_mode():
             found = looking(frames, lengths).logits
         assert found.isfinite().all()
+
+
+class _Maps(nn.Module):
+    """A backbone of which only the layout of the last maps matters."""
+
+    def __init__(self, **network: Any) -> None:
+        super().__init__()
+        self.network = nn.Module()
+        for name, value in network.items():
+            setattr(self.network, name, value)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "tokens"])
+def test_maps_of_any_layout_are_moved_back_to_where_they_were(layout: str) -> None:
+    places = torch.arange(5 * 7.0).reshape(1, 1, 5, 7)  # rows count more than columns
+    own, other = places.expand(2, 3, 5, 7), places.roll((-1, -2), (2, 3)).expand(2, 3, 5, 7)
+    maps = torch.stack([own, other])  # the second begins one row and two columns later
+    if layout == "NCHW":
+        last = LastMaps(_Maps())
+    elif layout == "NHWC":
+        last, maps = LastMaps(_Maps(output_fmt="NHWC")), maps.permute(0, 1, 3, 4, 2)
+    else:
+        grid = SimpleNamespace(grid_size=(5, 7))
+        last = LastMaps(_Maps(patch_embed=grid, num_prefix_tokens=1))
+        of_no_place = torch.full((2, 2, 1, 3), -1.0)
+        maps = torch.cat([of_no_place, maps.flatten(3).transpose(2, 3)], 2)
+    found = last.moved_back(maps, [(0.0, 0.0), (1.0, 2.0)])
+    torch.testing.assert_close(found[0], maps[0])
+    positions = torch.stack([last.positions(one) for one in found])
+    if layout == "tokens":
+        torch.testing.assert_close(found[:, :, :1], maps[:, :, :1])
+        positions = positions[:, :, 1:]
+    back = positions.transpose(2, 3).reshape(2, 2, 3, 5, 7)
+    torch.testing.assert_close(back[1, ..., 1:, 2:], own[..., 1:, 2:])
+
+
+def test_states_weigh_by_their_own_certainty(stage_settings) -> None:
+    looking = _looking(stage_settings("uniform"), budget=4, aggregation="entropy")
+    frames, lengths = _exams(6, 4)
+    with torch.inference_mode():
+        selection, kept = looking.taken(frames, lengths, None)
+        looked = list(looking.looked(kept, selection, None))
+        found = looking.classified(looked, selection, "entropy").logits
+        model, combined = looking.model, []
+        for exam, states in enumerate(looked):
+            mask = selection.mask[exam]
+            weights = []
+            for one in states:
+                features = model.backbone.pool(one.output)[None]
+                own = model.scores(features, mask[mask][None]).softmax(1)
+                weights.append(float((own * own.log()).sum().exp()))
+            # One pixel or not, the mean over places is that of the maps moved back.
+            maps = looking._stack(states).positions
+            total = sum(w * m for w, m in zip(weights, maps, strict=True)) / sum(weights)
+            combined.append(looking._maps.shaped(total, states[0].output.shape))
+        wanted = model.classify(looking._features(combined, selection.mask), selection).logits
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_state_whose_moved_maps_answer_best_is_extended(stage_settings) -> None:
+    settings = stage_settings("full", image_size=64)
+    model = build.fresh(settings, seed=1).eval()
+    torch.manual_seed(0)
+    attention = StateAttention(model.backbone.width, 8)
+    torch.nn.init.normal_(attention.query.weight)
+    looking = TestTime(model, Settings(budget=8, criterion="learned"), 64, attention).eval()
+    frames = torch.randint(0, 256, (1, 4, 1, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        selection, kept = looking.taken(frames, torch.tensor([4]), None)
+        [looked] = looking.looked(kept, selection, None)
+        maps = looking._stack(looked).positions
+        for one, positions in zip(looked, maps, strict=True):
+            wanted = float(attention.scores(positions, maps[0]).mean())
+            assert one.score == pytest.approx(wanted, rel=1e-3)
+    assert len({round(one.score, 6) for one in looked}) > 4
 
 
 def test_cost_is_that_of_what_is_looked_at(stage_settings) -> None:

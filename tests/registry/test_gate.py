@@ -173,7 +173,8 @@ class Gate:
         self.meanwhile()
         rng = np.random.default_rng(registered.payload["version"])
         sure = np.where(test.labels == 1, 0.9, 0.1) + rng.uniform(-0.05, 0.05, len(test.labels))
-        return trial.Trial(np.stack([1 - sure, sure], 1), np.ones(len(test.labels)))
+        probabilities = np.stack([1 - sure, sure], 1)
+        return trial.Trial(probabilities, np.ones(len(test.labels)), probabilities)
 
     def __call__(self, version: int | None = None) -> Event:
         return gate.run(self.workspace, self.params, MODEL, version)
@@ -373,9 +374,10 @@ def stored(through: Gate, monkeypatch: pytest.MonkeyPatch) -> Callable[[], trial
 
     def outcomes(
         place: Path, batches: Iterable[list[np.ndarray]]
-    ) -> Iterable[tuple[list[float], float]]:
+    ) -> Iterable[tuple[list[float], float, list[float]]]:
         assert place == folder
-        return [([1.0, 0.0], float(frames[0, 0, 0])) for batch in batches for frames in batch]
+        every = [float(frames[0, 0, 0]) for batch in batches for frames in batch]
+        return [([1.0, 0.0], macs, [0.5, 0.5]) for macs in every]
 
     network.outcomes = outcomes  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, network.__name__, network)

@@ -90,7 +90,14 @@ TODAY = [_row(number, "test") for number in range(3)]
 STORED = np.array([[0.25, 0.75], [0.5, 0.5], [0.875, 0.125]])
 
 
-def _evaluated(story: Story, exams: Sequence[str], *, here: bool = True, **changes: Any) -> Event:
+def _evaluated(
+    story: Story,
+    exams: Sequence[str],
+    *,
+    here: bool = True,
+    plain: Sequence[float] | None = None,
+    **changes: Any,
+) -> Event:
     """A version of seed 1 whose evaluation predicted these exams, and others with other seeds."""
     stage = "evaluate@scans-das"
     entries = {stage: {"cmd": "keyslice evaluate", "outs": []}}
@@ -110,6 +117,8 @@ def _evaluated(story: Story, exams: Sequence[str], *, here: bool = True, **chang
             "attention": [0.5, 0.5],
             "macs": 1.0,
             "informative": None,
+            "plain_probabilities": plain,
+            "plain_macs": 1.0,
         }
         for seed in (0, 1, 2)
         for split in ("test", "validation")
@@ -123,8 +132,11 @@ def _evaluated(story: Story, exams: Sequence[str], *, here: bool = True, **chang
     return story.registered(1, "a.dir", seed=1, stages={"evaluate": known}, **changes)
 
 
-def _load(story: Story, version: Event, values: np.ndarray) -> tuple[str, bool, str]:
-    found = soundness.load(story.workspace, _test(TODAY), version, trial.Trial(values, np.ones(3)))
+def _load(
+    story: Story, version: Event, values: np.ndarray, plain: np.ndarray | None = None
+) -> tuple[str, bool, str]:
+    predicted = trial.Trial(values, np.ones(3), values if plain is None else plain)
+    found = soundness.load(story.workspace, _test(TODAY), version, predicted)
     return found.outcome, found.blocks, found.words
 
 
@@ -159,12 +171,26 @@ def test_a_search_may_go_another_way_in_an_exam_and_nothing_else_may(
     story: Story, test_time: dict[str, Any], changed: int, outcome: str
 ) -> None:
     settings = {"evaluate": {"batch_size": 4, "test_time": test_time}}
-    version = _evaluated(story, _test(TODAY).exams, settings=settings)
-    values = STORED.copy()
+    version = _evaluated(story, _test(TODAY).exams, plain=[0.5, 0.5], settings=settings)
+    values, once = STORED.copy(), np.full((3, 2), 0.5)
     values[:changed] += np.array([0.03, -0.03])
-    found, blocks, words = _load(story, version, values)
+    found, blocks, words = _load(story, version, values, once)
     assert (found, blocks) == (outcome, outcome == "fails")
-    assert ("1 where its search went another way" in words) == (outcome == "holds")
+    said = "1 where its search went another way, by rounding: by up to 0.03"
+    assert (said in words) == (outcome == "holds")
+
+
+def test_by_one_look_a_package_that_searches_predicts_every_exam_as_the_evaluation_did(
+    story: Story,
+) -> None:
+    settings = {"evaluate": {"batch_size": 4, "test_time": {"budget": 8}}}
+    version = _evaluated(story, _test(TODAY).exams, plain=[0.5, 0.5], settings=settings)
+    once = np.full((3, 2), 0.5)
+    assert _load(story, version, STORED, once)[0] == "holds"
+    once[1] += np.array([0.01, -0.01])
+    outcome, blocks, words = _load(story, version, STORED, once)
+    assert (outcome, blocks) == ("fails", True)
+    assert "differ by up to 0.01" in words
 
 
 @pytest.mark.parametrize(

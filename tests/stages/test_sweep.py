@@ -1,14 +1,22 @@
 """A sweep tells of every way what the network gives that is set to it."""
 
+import os
+import shutil
+import signal
+import threading
+import time
+from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from keyslice.config import Evaluate, Workspace
+from keyslice.config import Evaluate, Params, Workspace
 from keyslice.config import TestTime as Settings
 from keyslice.console import sweeping
+from keyslice.errors import UserError
 from keyslice.evaluation import sweep as shown
 from keyslice.evaluation.sweep import ONCE, VIEWS, Looks
 from keyslice.models.inference import Meter
@@ -90,6 +98,53 @@ def test_what_is_there_is_not_done_again_and_what_depends_on_another_network_is(
     finally:
         network.write_bytes(content)
         list(stage.sweep(swept, PARAMS, "ward", "uniform", SEED))
+
+
+def test_figures_of_a_network_that_is_replaced_meanwhile_are_not_kept(
+    swept: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = swept.sweep("ward", "uniform") / f"seed-{SEED}"
+    network = swept.models("ward", "uniform") / f"seed-{SEED}" / "model.safetensors"
+    content, other = network.read_bytes(), network.parents[1] / "seed-0" / network.name
+    [random] = folder.glob("random-*")
+    shutil.rmtree(random)
+    (folder / ".DS_Store").write_text("no folder")
+    tried = stage._tried
+
+    def meanwhile(*arguments: Any) -> stage.Tried:
+        network.write_bytes(other.read_bytes())
+        return tried(*arguments)
+
+    monkeypatch.setattr(stage, "_tried", meanwhile)
+    try:
+        with pytest.raises(UserError, match="changed while it was being read"):
+            list(stage.sweep(swept, PARAMS, "ward", "uniform", SEED))
+    finally:
+        network.write_bytes(content)
+        (folder / ".DS_Store").unlink()
+    assert not [*folder.glob("*random-*")]
+    monkeypatch.undo()
+    list(stage.sweep(swept, PARAMS, "ward", "uniform", SEED))
+    assert random.is_dir()
+
+
+def _waits(_: Workspace, __: Params, ___: str, variant: str, seed: int) -> None:
+    if variant == "full":
+        raise UserError("not trained")
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_failure_or_ctrl_c_ends_what_else_runs(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    monkeypatch.setattr(sweeping, "_swept", _waits)
+    variants = ["uniform", "uniform"] if interrupted else ["full", "uniform"]
+    if interrupted:
+        threading.Timer(5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt if interrupted else UserError):
+        sweeping.run(workspace, PARAMS, "ward", variants, parallel=2)
+    assert not active_children()
 
 
 def test_gains_are_over_one_look_and_over_views_that_cost_as_much(found) -> None:

@@ -89,6 +89,16 @@ def test_dvc_keeps_all_that_an_evaluation_leaves(looked: Workspace) -> None:
     assert names == {Path(path).name for path in outs}
 
 
+def test_what_a_kill_left_of_exams_goes_with_the_next_evaluation(
+    looked: Workspace, params: Params
+) -> None:
+    left = looked.states("ward", "full") / "train" / "0.npy"
+    left.parent.mkdir(parents=True)
+    left.write_text("what states show")
+    evaluate(looked, params, "ward", "full")
+    assert not looked.states("ward", "full").exists()
+
+
 def test_the_same_inputs_give_the_same_bytes(looked: Workspace, params: Params) -> None:
     folder = looked.results("ward", "uniform")
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
@@ -131,6 +141,16 @@ def test_what_a_network_has_not_learned_for_it_is_told_with_the_way_out(
         file.write_bytes(before)
 
 
+def test_what_was_learned_for_another_way_of_looking_is_not_used(
+    looked: Workspace, params: Params
+) -> None:
+    settings = params.stage("ward", "uniform")
+    test_time = settings.evaluate.test_time.model_copy(update={"budget": 5})
+    evaluate = settings.evaluate.model_copy(update={"test_time": test_time})
+    with pytest.raises(UserError, match="has not been evaluated with these settings"):
+        in_use(looked, settings.model_copy(update={"evaluate": evaluate}), 0)
+
+
 @pytest.mark.parametrize("variant", ["full", "uniform"])
 def test_a_package_predicts_as_the_stage_did(
     looked: Workspace, params: Params, tmp_path: Path, variant: str
@@ -148,8 +168,10 @@ def test_a_package_predicts_as_the_stage_did(
         given = [prediction.probabilities[name] for name in CLASSES]
         np.testing.assert_allclose(given, row["probabilities"], rtol=1e-3, atol=1e-6)
     exams = [open_exam(found[exam], Reading()).frames for exam in rows.index]
-    costs = [macs for _, macs in outcomes(tmp_path / "package", [exams])]
-    assert np.mean(costs) == pytest.approx(rows["macs"].mean(), rel=0.1)
+    tried = [*outcomes(tmp_path / "package", [exams])]
+    assert np.mean([one.macs for one in tried]) == pytest.approx(rows["macs"].mean(), rel=0.1)
+    plain = rows["plain_probabilities" if variant == "uniform" else "probabilities"]
+    np.testing.assert_allclose([one.plain for one in tried], np.stack(plain), rtol=1e-3, atol=1e-6)
 
 
 @pytest.fixture

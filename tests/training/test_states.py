@@ -9,7 +9,7 @@ from keyslice.models import build
 from keyslice.models.discarded.aggregation import StateAttention
 from keyslice.models.test_time import TestTime
 from keyslice.training.batches import Exams
-from keyslice.training.states import fit
+from keyslice.training.states import _Kept, fit
 
 
 @pytest.fixture
@@ -65,6 +65,31 @@ def test_what_exams_show_is_not_left_where_the_fit_fails(
     with pytest.raises(RuntimeError, match="no memory left"):
         fit(looking, train, validation, settings, 0, shown)
     assert not shown.exists()
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_where_it_chooses_states_as_well_it_is_judged_with_those_that_it_chooses(
+    settings, store, tmp_path, monkeypatch, better
+) -> None:
+    test_time = settings.evaluate.test_time.model_copy(update={"criterion": "learned"})
+    evaluate = settings.evaluate.model_copy(update={"test_time": test_time})
+    settings = settings.model_copy(update={"evaluate": evaluate})
+    train, validation = (Exams(store, split, settings.classes) for split in ("train", "validation"))
+    looking, told = _looking(settings), []
+
+    def loss(kept: _Kept, size: int) -> float:
+        assert size == 4
+        learned = bool(looking.attention.query.weight.any())
+        told.append((kept._folder.name, learned))
+        if kept._folder.name == "again":
+            return 0.5 if better else 1.0
+        return 0.25 if learned else 1.0
+
+    monkeypatch.setattr(_Kept, "loss", loss)
+    losses = fit(looking, train, validation, settings, 0, tmp_path / "states")
+    assert told == [("validation", False), *[("validation", True)] * 6, ("again", True)]
+    assert losses == [1.0, *[0.25] * 6, 0.5 if better else 1.0]
+    assert bool(looking.attention.query.weight.any()) == better
 
 
 def test_where_nothing_is_gained_the_plain_mean_is_kept(settings, store, tmp_path) -> None:

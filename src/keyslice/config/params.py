@@ -159,6 +159,16 @@ class Params(Settings):
                 raise ValueError(f"{where}: unknown variant {variant!r}; {hint}")
             where = f"evaluate.test_time.variants.{variant}"
             _located(where, TestTime, test_time.values_of(variant))
+        every = [test_time, *map(test_time.of, test_time.variants)]
+        usual = TestTime()
+        searched = ("criterion", "aggregation", "layers", "attention")
+        changed = [name for name in searched if getattr(test_time, name) != getattr(usual, name)]
+        if changed and all(one.budget == 1 for one in every):
+            names = ", ".join(changed)
+            raise ValueError(
+                f"evaluate.test_time: with a budget of 1 there is nothing for {names} to decide; "
+                "set a budget, or leave that out"
+            )
 
     def _compared(self, dataset: str) -> None:
         """Raises ValueError: compare names an unknown variant, or leaves no candidate."""

@@ -3,9 +3,10 @@
 A variant may override backbone, model and train, and of evaluate the batch size.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from keyslice.config.base import Fraction, Positive, Rate, Settings
 from keyslice.config.intensity import Intensity
@@ -130,10 +131,38 @@ class TestTime(Settings):
     variants: dict[str, dict[str, Any]] = {}
     """What is otherwise for a variant. Not in its own entry: that it is trained by."""
 
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _deep_all_or_named(cls, layers: Any) -> Any:
+        """One rule for all three, not one of each."""
+        named = isinstance(layers, list | tuple) and all(isinstance(n, str) for n in layers)
+        counted = isinstance(layers, int) and not isinstance(layers, bool) and layers > 0
+        if layers == "all" or counted or (named and layers):
+            return layers
+        raise ValueError("give so many of the deepest levels (3), all, or a list of layers' names")
+
+    @field_validator("views")
+    @classmethod
+    def _each_once(cls, views: tuple[View, ...]) -> tuple[View, ...]:
+        if len(set(views)) != len(views):
+            raise ValueError(f"each view may be named once, got {', '.join(views)}")
+        return views
+
+    @field_validator("variants")
+    @classmethod
+    def _not_nested(cls, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if nested := [name for name, own in variants.items() if "variants" in own]:
+            raise ValueError(f"{nested[0]}.variants: a variant has no variants of its own")
+        return variants
+
     def values_of(self, variant: str) -> dict[str, Any]:
         """What applies to a variant, not checked yet."""
         common = self.model_dump(exclude={"variants"}, exclude_unset=True)
-        return common | self.variants.get(variant, {})
+        own = self.variants.get(variant, {})
+        found = common | own
+        if isinstance(attention := own.get("attention"), Mapping):
+            found["attention"] = common.get("attention", {}) | attention
+        return found
 
     def of(self, variant: str) -> "TestTime":
         """What applies to a variant."""

@@ -1,9 +1,11 @@
 """`keyslice experiment --test-time`: what it gains to look at exams more than once."""
 
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from flows.engine import cores
@@ -12,6 +14,7 @@ from keyslice.config import Params, Workspace
 from keyslice.console.output import bar, tell
 from keyslice.evaluation import plots, sweep
 from keyslice.evaluation.palette import svg
+from keyslice.stages.running import only_retraining
 
 
 def run(
@@ -22,20 +25,66 @@ def run(
     *,
     parallel: int | None = None,
 ) -> None:
-    """Try every way of looking more than once on each trained network, where that is not done."""
+    """Try every way of looking more than once on each trained network, where that is not done.
+
+    Raises:
+        InUseError: the dataset is being retrained.
+        UserError: a variant has not been trained.
+    """
+    networks = [
+        (variant, seed)
+        for variant in dict.fromkeys(variants)
+        for seed in params.stage(dataset, variant).train.seeds
+    ]
+    with only_retraining(workspace, [dataset], "keyslice experiment --test-time"):
+        try:
+            _run(workspace, params, dataset, networks, parallel or cores())
+        finally:
+            for variant, seed in networks:
+                files.remove_hidden(workspace.sweep(dataset, variant) / f"seed-{seed}")
+
+
+def _run(
+    workspace: Workspace,
+    params: Params,
+    dataset: str,
+    networks: Sequence[tuple[str, int]],
+    parallel: int,
+) -> None:
     start, waiting = time.monotonic(), {}
-    # Not forked: torch has threads.
-    with ProcessPoolExecutor(parallel or cores(), get_context("spawn")) as pool, bar() as progress:
-        for variant in variants:
-            for seed in params.stage(dataset, variant).train.seeds:
-                job = pool.submit(_swept, workspace, params, dataset, variant, seed)
-                waiting[job] = f"{variant}, seed {seed}"
+    with _processes(parallel) as pool, bar() as progress:
+        for variant, seed in networks:
+            job = pool.submit(_swept, workspace, params, dataset, variant, seed)
+            waiting[job] = f"{variant}, seed {seed}"
         task = progress.add_task(f"looking more than once at {dataset}", total=len(waiting))
         for job in as_completed(waiting):
             job.result()
             progress.advance(task)
             minutes, seconds = divmod(round(time.monotonic() - start), 60)
             tell(f"✓ {dataset}: more looks with {waiting[job]}  {minutes}:{seconds:02}")
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """That end at once where the block fails or is interrupted, whatever they are at."""
+    others = set(active_children())
+    # Not forked: torch has threads.
+    with ProcessPoolExecutor(count, get_context("spawn"), _not_by_ctrl_c) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            own = set(active_children()) - others
+            for process in own:
+                process.terminate()
+            for process in own:
+                process.join()
+            raise
+
+
+def _not_by_ctrl_c() -> None:
+    """A process is ended by the one that has begun it, which hears that too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _swept(workspace: Workspace, params: Params, dataset: str, variant: str, seed: int) -> None:

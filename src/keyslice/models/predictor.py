@@ -159,6 +159,15 @@ class Predictor:
             for exam, (output, macs) in zip(part, meter(*self._prepared(part)), strict=True):
                 yield self._prediction(output, exam), macs
 
+    def looking_once(self, exams: Sequence[np.ndarray]) -> Iterator[Prediction]:
+        """Predict exams as the network alone does, without what else it looks at."""
+        network = self.model.model if isinstance(self.model, TestTime) else self.model
+        size = self.settings.evaluate.batch_size
+        for start in range(0, len(exams), size):
+            part = exams[start : start + size]
+            outputs = infer(network, *self._prepared(part), self.seed)
+            yield from (self._prediction(*one) for one in zip(outputs, part, strict=True))
+
     def _batch(self, exams: Sequence[np.ndarray]) -> list[Prediction]:
         outputs = infer(self.model, *self._prepared(exams), self.seed)
         return [self._prediction(*one) for one in zip(outputs, exams, strict=True)]

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from keyslice.config import Aggregation, View
 from keyslice.config import TestTime as TestTimeSettings
 from keyslice.models.classifier import FrameClassifier, Output
-from keyslice.models.discarded import Criterion, Looked, Subsampled, entropy, search
+from keyslice.models.discarded import Criterion, Looked, State, Subsampled, entropy, search
 from keyslice.models.discarded.aggregation import StateAttention, by_entropy, displacement
 from keyslice.models.last_maps import LastMaps
 from keyslice.samplers import Selection
@@ -140,21 +140,23 @@ class TestTime(nn.Module):
         mask = selection.mask
         own: dict[int, Tensor] = {}
 
-        def by_entropy_of_each(exams: Sequence[int], outputs: Sequence[Tensor]) -> list[float]:
+        def by_entropy_of_each(
+            exams: Sequence[int], _: Sequence[State], outputs: Sequence[Tensor]
+        ) -> list[float]:
             return (-self.entropies(outputs, mask[list(exams)])).tolist()
 
-        def learned(exams: Sequence[int], outputs: Sequence[Tensor]) -> list[float]:
+        def learned(
+            exams: Sequence[int], states: Sequence[State], outputs: Sequence[Tensor]
+        ) -> list[float]:
             assert self.attention is not None
             scores = []
-            for exam, output in zip(exams, outputs, strict=True):
-                first = own.setdefault(exam, output)
-                found = self.attention.scores(
-                    self._maps.positions(output), self._maps.positions(first)
-                )
-                scores.append(float(found.mean()))
+            for exam, state, output in zip(exams, states, outputs, strict=True):
+                first = own.setdefault(exam, self._maps.positions(output))
+                found = self._maps.positions(self._moved_back(output[None], [state])[0])
+                scores.append(float(self.attention.scores(found, first).mean()))
             return scores
 
-        def drawn(exams: Sequence[int], _: Sequence[Tensor]) -> list[float]:
+        def drawn(exams: Sequence[int], _: Sequence[State], __: Sequence[Tensor]) -> list[float]:
             each = generator if isinstance(generator, Sequence) else [generator] * len(mask)
             return [float(torch.rand((), generator=each[exam])) for exam in exams]
 
@@ -163,8 +165,11 @@ class TestTime(nn.Module):
         def scoring(numbers: range) -> Criterion:
             passes = itertools.count()
 
-            def scored(part: Sequence[int], outputs: Sequence[Tensor]) -> Sequence[float]:
-                scores = criterion[self._settings.criterion]([numbers[n] for n in part], outputs)
+            def scored(
+                part: Sequence[int], states: Sequence[State], outputs: Sequence[Tensor]
+            ) -> Sequence[float]:
+                exams = [numbers[n] for n in part]
+                scores = criterion[self._settings.criterion](exams, states, outputs)
                 if after is not None:
                     after(next(passes))
                 return scores
@@ -197,11 +202,15 @@ class TestTime(nn.Module):
     def _stack(self, looked: Sequence[Looked]) -> Stack:
         """What the states of an exam show, each moved back to where the network's own lies."""
         maps = torch.stack([one.output for one in looked])
-        if self._network is not None:
-            moved = [displacement(self._network, one.state) for one in looked]
-            maps = self._maps.moved_back(maps, moved)
+        maps = self._moved_back(maps, [one.state for one in looked])
         positions = torch.stack([self._maps.positions(one) for one in maps])
         return Stack(positions, looked[0].output.shape)
+
+    def _moved_back(self, maps: Tensor, states: Sequence[State]) -> Tensor:
+        """Last maps (S,k,…) of states, each where the network's own lie."""
+        if self._network is None:
+            return maps
+        return self._maps.moved_back(maps, [displacement(self._network, one) for one in states])
 
     def attended(self, stacks: Sequence[Stack], mask: Tensor) -> Tensor:
         """Logits (B,classes) of exams, their states weighted by the learned attention."""

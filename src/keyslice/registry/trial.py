@@ -65,6 +65,8 @@ class Trial:
     """(N,C)"""
     macs: NDArray[np.float64]
     """(N,) multiply-accumulates of each exam."""
+    plain: NDArray[np.float64]
+    """(N,C) by one look, where it looks more than once; else the same."""
 
 
 def todays_test(workspace: Workspace, params: Params, dataset: str) -> TestSet:
@@ -114,8 +116,8 @@ def run(workspace: Workspace, test: TestSet, registered: Event) -> Trial:
         )
     from keyslice.models.trial import outcomes  # torch and timm: seconds
 
-    probabilities, macs = zip(*outcomes(folder, _batches(workspace, test)), strict=True)
-    return Trial(np.array(probabilities, np.float64), np.array(macs, np.float64))
+    each = zip(*outcomes(folder, _batches(workspace, test)), strict=True)
+    return Trial(*(np.array(values, np.float64) for values in each))
 
 
 def _batches(workspace: Workspace, test: TestSet) -> Iterator[list[np.ndarray]]:

@@ -1,6 +1,7 @@
 """Stage evaluate: the validation and test exams through every seed's network, and the figures."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,17 +50,17 @@ def evaluate(workspace: Workspace, params: Params, dataset: str, variant: str) -
         place = device(settings.train)
         store = PreparedStore.open(prepared)
         folder, rows = workspace.results(dataset, variant), list[dict[str, Any]]()
+        shown = workspace.states(dataset, variant)
+        shutil.rmtree(shown, ignore_errors=True)  # what a kill left
         with files.folder_beside(folder / TEST_TIME) as looks:
             losses: dict[int, list[float]] = {}
             for seed in settings.train.seeds:
                 model: FrameClassifier = trained(workspace, settings, seed).to(place)
-                shown = workspace.states(dataset, variant)
                 often, losses[seed] = looking_more(model, store, settings, seed, shown)
                 rows += _predict(model, often, store, settings, seed)
                 if often is not None and often.attention is not None:
                     save_file(often.attention.state_dict(), looks / f"seed-{seed}.safetensors")
-            own = settings.evaluate.test_time.model_dump(mode="json", exclude={"variants"})
-            told = {"settings": own, "validation_loss": losses}
+            told = {"settings": _told(settings), "validation_loss": losses}
             files.write_text(looks / "test_time.json", json.dumps(told, indent=2) + "\n")
         predictions.write(pd.DataFrame(rows), folder / "predictions.parquet")
         # What the file holds, since stage compare computes the same figures from it.
@@ -118,15 +119,24 @@ def in_use(workspace: Workspace, settings: StageSettings, seed: int) -> FrameCla
     model, own = trained(workspace, settings, seed), settings.evaluate.test_time
     learned = workspace.results(settings.dataset, settings.variant) / TEST_TIME
     try:
+        if own.learned:
+            told = json.loads((learned / "test_time.json").read_text(encoding="utf-8"))
+            if told["settings"] != _told(settings):
+                raise FileNotFoundError("learned for other settings")
         file = learned / f"seed-{seed}.safetensors"
         return looking(model, own, settings.prepare.image_size, file)
-    except (FileNotFoundError, SafetensorError, RuntimeError):
+    except (FileNotFoundError, SafetensorError):
         raise UserError(
             f"variant {settings.variant} of {settings.dataset} has not been evaluated with these "
             "settings",
             rule="what a network needs to look more than once is learned then",
             remedy=f"dvc repro evaluate@{settings.dataset}-{settings.variant}",
         ) from None
+
+
+def _told(settings: StageSettings) -> dict[str, Any]:
+    """How often the variant looks, for test_time.json."""
+    return settings.evaluate.test_time.model_dump(mode="json", exclude={"variants"})
 
 
 def _predict(

@@ -9,20 +9,27 @@ from keyslice.errors import UserError
 
 
 @contextmanager
-def held_still(*inputs: Path) -> Iterator[None]:
+def held_still(*inputs: Path) -> Iterator[Callable[[], None]]:
     """Read the bytes of `inputs` before and after the block.
 
     DVC hashes a stage's inputs when the stage has ended: what came in meanwhile would count as
     having been there from the start.
 
+    Yields:
+        The same check for in between, where something is kept before the end.
+
     Raises:
         UserError: one of them has changed, or is gone; the stage's results must not be recorded.
     """
     before = {file: _digest(file) for file in inputs}
-    yield
-    for file, digest in before.items():
-        if _digest(file) != digest:
-            raise _changed("/".join(file.parts[-3:]))
+
+    def check() -> None:
+        for file, digest in before.items():
+            if _digest(file) != digest:
+                raise _changed("/".join(file.parts[-3:]))
+
+    yield check
+    check()
 
 
 @contextmanager

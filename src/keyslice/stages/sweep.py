@@ -4,6 +4,7 @@ Not one of DVC's stages: `keyslice experiment --test-time` asks for it. A search
 the beginning of one with a larger budget, so one search tells of all budgets and aggregations.
 """
 
+import ast
 import hashlib
 import shutil
 from collections import defaultdict
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,13 +29,21 @@ from keyslice.models.inference import by_exam
 from keyslice.models.seeding import per_exam
 from keyslice.prepared import PreparedStore
 from keyslice.stages.evaluate import looking_more, row, trained, unseen
+from keyslice.stages.inputs import held_still
 from keyslice.stages.running import only_process_of
 from keyslice.training.device import device, repeatable
 
 BUDGETS = (4, 8, 15)
 """Besides 1, the network as it was trained."""
-CODE = ("models", "prepared.py", "samplers", "training", "stages/sweep.py")
-"""What figures depend on, in the package."""
+CODE = (
+    "models",
+    "prepared.py",
+    "samplers",
+    "training",
+    "stages/evaluate.py",
+    "stages/sweep.py",
+)
+"""What figures depend on, in the package; on its comments they do not."""
 
 
 @dataclass(frozen=True)
@@ -82,24 +92,27 @@ def sweep(
         The name of each way, when its files are there; at once where they were.
 
     Raises:
-        UserError: a variant that has not been trained.
+        UserError: a variant that has not been trained, or is trained anew meanwhile.
     """
     settings = params.stage(dataset, variant)
     folder = workspace.sweep(dataset, variant) / f"seed-{seed}"
     store = workspace.prepared(dataset) / "store.json"
     network = workspace.models(dataset, variant) / f"seed-{seed}" / "model.safetensors"
-    with only_process_of(workspace, f"sweep@{dataset}-{variant}-{seed}"), repeatable():
+    inputs = store, network
+    stage = f"sweep@{dataset}-{variant}-{seed}"
+    with only_process_of(workspace, stage), held_still(*inputs) as check, repeatable():
         torch.set_num_threads(settings.train.threads)
+        names = [f"{way.name}-{_digest(way, settings, *inputs)}" for way in WAYS]
         model: FrameClassifier = trained(workspace, settings, seed).to(device(settings.train))
         opened = PreparedStore.open(store.parent)
-        for cut_off in folder.glob(".*"):  # by a kill
-            shutil.rmtree(cut_off)
-        for way in WAYS:
-            target = folder / f"{way.name}-{_digest(way, settings, store, network)}"
+        files.remove_hidden(folder)
+        for way, name in zip(WAYS, names, strict=True):
+            target = folder / name
             if not target.is_dir():
                 with files.folder_beside(target) as part:
                     for looks, rows in _tried(way, model, opened, settings, seed, folder).items():
                         predictions.write(pd.DataFrame(rows), part / looks.file)
+                    check()
             for other in folder.glob(f"{way.name}-*"):
                 if other != target:
                     shutil.rmtree(other)
@@ -194,12 +207,14 @@ def _rows(
 
 
 def _digest(way: Way, settings: StageSettings, *inputs: Path) -> str:
-    """Of all that a way's figures depend on: settings, data, network and code."""
-    digest = hashlib.sha256(repr((way, [*seen.VIEWS], BUDGETS)).encode())
+    """Of all that a way's figures depend on: settings, data, network, code, torch and timm."""
+    versions = torch.__version__, timm.__version__
+    digest = hashlib.sha256(repr((way, [*seen.VIEWS], BUDGETS, *versions)).encode())
     digest.update(settings.model_dump_json(exclude={"evaluate"}).encode())
     package = Path(keyslice.__file__).parent
-    for one in CODE:
-        inputs += tuple(sorted((package / one).rglob("*.py"))) or (package / one,)
     for file in inputs:
         digest.update(files.sha256(file).encode())
+    for one in CODE:
+        for file in sorted((package / one).rglob("*.py")) or [package / one]:
+            digest.update(ast.unparse(ast.parse(file.read_text(encoding="utf-8"))).encode())
     return digest.hexdigest()[:12]

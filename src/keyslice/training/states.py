@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from keyslice.config import StageSettings
+from keyslice.models.discarded.aggregation import StateAttention
 from keyslice.models.seeding import generator, per_exam
 from keyslice.models.test_time import Stack, TestTime
 from keyslice.training.batches import Exams
@@ -29,6 +30,9 @@ def fit(
 ) -> list[float]:
     """Give `looking.attention` the values of the epoch with the lowest validation loss.
 
+    Where it is the search's criterion as well, it then finds other states than it learned from. So
+    it is judged again with those, and the plain mean is kept where that is not below its loss.
+
     Args:
         looking: with an attention, which begins as the plain mean.
         train: that it learns from.
@@ -39,7 +43,8 @@ def fit(
             there is removed first.
 
     Returns:
-        The validation loss of the plain mean, and after each epoch: cross-entropy, in nats.
+        The validation loss of the plain mean, after each epoch and, where it was judged again,
+        then: cross-entropy, in nats.
     """
     attention, own = looking.attention, settings.evaluate.test_time.attention
     assert attention is not None
@@ -50,7 +55,7 @@ def fit(
         learned = _Kept(looking, train, settings, seed, folder / "train")
         judged = _Kept(looking, validation, settings, seed, folder / "validation")
         losses, size = [judged.loss(settings.train.batch_size)], settings.train.batch_size
-        best = {name: value.clone() for name, value in attention.state_dict().items()}
+        mean = best = _copied(attention)
         for epoch in range(own.epochs):
             draws = generator("states", seed, epoch)
             for part in torch.randperm(len(train), generator=draws).split(size):
@@ -58,14 +63,23 @@ def fit(
                 learned.of(part.tolist()).backward()
                 optimiser.step()
             losses.append(judged.loss(size))
-            if losses[-1] == min(losses):
-                best = {name: value.clone() for name, value in attention.state_dict().items()}
+            if losses[-1] < min(losses[:-1]):
+                best = _copied(attention)
             elif len(losses) - 1 - losses.index(min(losses)) >= own.patience:
                 break
+        attention.load_state_dict(best)
+        if best is not mean and settings.evaluate.test_time.criterion == "learned":
+            again = _Kept(looking, validation, settings, seed, folder / "again")
+            losses.append(again.loss(size))
+            if losses[-1] >= losses[0]:
+                attention.load_state_dict(mean)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    attention.load_state_dict(best)
     return losses
+
+
+def _copied(attention: StateAttention) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in attention.state_dict().items()}
 
 
 class _Kept:

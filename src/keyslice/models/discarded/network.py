@@ -85,11 +85,18 @@ class Subsampled:
 
     Raises:
         UserError: it has no such layer, or cannot be traced to what it gives itself.
+        ValueError: it is in training mode, or no layers are asked for.
     """
 
     def __init__(
         self, module: nn.Module, example: Tensor, layers: int | Iterable[str] | None = None
     ) -> None:
+        if any(part.training for part in module.modules()):
+            raise ValueError("the network is in training mode: call its eval() first")
+        if layers is not None and not isinstance(layers, int):
+            layers = [*layers]
+        if layers in (0, []) or (isinstance(layers, int) and layers < 0):
+            raise ValueError(f"layers: at least one, or None for all of them; got {layers!r}")
         every = module.named_modules(remove_duplicate=False)
         self._phases = {name: Phases(layer) for name, layer in every if may_shift(layer)}
         if not self._phases:
@@ -125,11 +132,25 @@ class Subsampled:
 
         Returns:
             One for each, in their order.
+
+        Raises:
+            ValueError: a state is none of this network's.
         """
+        if not starts:
+            return []
+        for start in starts:
+            self._check(start.state)
         # The network itself is what timm's gives, to the last bit; other states are nobody's.
         other = all(start.state != self.origin for start in starts)
         with small_maps.within() if other else nullcontext():
             return self._run(starts)
+
+    def _check(self, state: State) -> None:
+        if len(state) != len(self.levels):
+            raise ValueError(f"a state has {len(self.levels)} offsets here, got {len(state)}")
+        for offset, level in zip(state, self.levels, strict=True):
+            if offset not in level.offsets:
+                raise ValueError(f"{offset} is no offset of {level.layers[0]}")
 
     def _run(self, starts: Sequence[Start]) -> list[Passed]:
         counts = [len(start.values[0]) for start in starts]

@@ -19,8 +19,9 @@ from torch import Tensor
 from keyslice.models.discarded.network import Level, Start, State, Subsampled, Values
 from keyslice.models.discarded.phase import Offset
 
-Criterion = Callable[[Sequence[int], Sequence[Tensor]], Sequence[float]]
-"""Of exams, by number, and the network's output (k,…) for a state of each: how promising it is."""
+Criterion = Callable[[Sequence[int], Sequence[State], Sequence[Tensor]], Sequence[float]]
+"""Of exams, by number, a state of each, and the network's output (k,…) for it: how promising that
+is."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,21 @@ def search(
 
     Returns:
         Of each exam what was looked at, in this order.
+
+    Raises:
+        ValueError: the budget is less than 1.
     """
+    if budget < 1:
+        raise ValueError(f"a budget is at least 1, got {budget}")
     fronts = [_Front(network) for _ in exams]
     steps = {
         n: _Step(Start(network.origin, 0, (exam,)), {0: (exam,)}) for n, exam in enumerate(exams)
     }
     for left in reversed(range(budget)):
-        _look(network, fronts, steps, criterion, left)
-        steps = {n: step for n in steps if (step := fronts[n].next())}
         if not steps:
             break
+        _look(network, fronts, steps, criterion, left)
+        steps = {n: step for n in steps if (step := fronts[n].next())}
     return [front.looked for front in fronts]
 
 
@@ -107,7 +113,8 @@ def _look(
 ) -> None:
     """Make a step of each exam, by number; `left` are to come after it."""
     passed = network.run([step.start for step in steps.values()])
-    scores = criterion([*steps], [one.output for one in passed])
+    states = [step.start.state for step in steps.values()]
+    scores = criterion([*steps], states, [one.output for one in passed])
     for (n, step), one, score in zip(steps.items(), passed, scores, strict=True):
         looked = Looked(step.start.state, one.output, float(score))
         fronts[n].add(looked, step.known | dict(one.values), left)
