@@ -260,6 +260,8 @@ def test_what_a_variant_may_not_say_of_its_looks_is_refused(complaint, variants,
         ({"budget": 4, "layers": True}, "layers: True: give so many"),
         ({"budget": 4, "layers": 0}, "layers: 0: give so many"),
         ({"budget": 4, "layers": []}, "layers: []: give so many"),
+        ({"budgt": 4}, "unknown key 'budgt'; did you mean 'budget'?"),
+        ({"attention": {"widht": 4}}, "unknown key 'widht'; did you mean 'width'?"),
         ({"views": ["shift_up", "shift_up"]}, "each view may be named once"),
         ({"aggregation": "learned", "layers": 2}, "nothing for aggregation, layers to decide"),
         (
@@ -272,6 +274,13 @@ def test_how_often_to_look_is_checked_before_work_starts(complaint, test_time, s
     found = complaint(lambda values: values.update(evaluate={"test_time": test_time}))
     assert said in found
     assert "constrained" not in found
+
+
+def test_a_key_of_how_often_to_look_is_known_in_a_dataset_too(complaint):
+    def misspelt(values):
+        values["datasets"]["adrenal"]["evaluate"] = {"test_time": {"agregation": "mean"}}
+
+    assert "did you mean 'aggregation'?" in complaint(misspelt)
 
 
 def test_an_attention_of_a_variant_keeps_what_it_does_not_set(values):

@@ -133,13 +133,24 @@ def test_what_looking_more_than_once_gains_and_costs_fits_80_columns(often):
     lines = shown(gains(often))
     assert max(map(len, lines)) <= 80
     rows = {row.variant: row for row in often.itertuples()}
-    told = [line.split() for line in lines[2:] if line.strip()]
-    assert [line[0] for line in told] == ["uniform", "a_variant_with_a_long_name"]
-    for line in told:
-        row = rows[line[0]]
-        assert line[1] == f"{row.auc_plain_mean:.3f}"
-        assert line[2] == signed(row.auc_gain)
-        assert line[-3:] == [f"{row.plain_cost:.2f}×", "→", f"{row.cost:.2f}×"]
+    told = [line.split() for line in lines[2:] if "×" in line]
+    assert told[0][0] == "uniform"
+    assert told[1][0].startswith("a_variant_with")  # the rest comes below
+    for line, name in zip(told, ("uniform", "a_variant_with_a_long_name"), strict=True):
+        gained = [n for n, word in enumerate(line) if word == signed(rows[name].auc_gain)]
+        assert gained
+        assert line[gained[0] + 4] == signed(rows[name].balanced_accuracy_gain)
+        assert line[-1] == "3.00×"
+
+
+def test_who_loses_by_looking_more_than_once_is_marked(often):
+    interval = {"balanced_accuracy_gain_low": -0.3, "balanced_accuracy_gain_high": -0.1}
+    worse = often.copy()
+    worse.loc[worse["variant"] == "uniform", [*interval]] = [*interval.values()]
+    better = worse.assign(auc_gain_high=0.1, balanced_accuracy_gain_high=0.1)
+    assert any(line.startswith("uniform ▼") for line in shown(gains(worse)))
+    assert "an interval lies below 0" in shown(gains(worse))[-1]
+    assert "▼" not in " ".join(shown(gains(better)))
 
 
 def test_the_brief_table_tells_gain_and_cost_of_looking_more_than_once(often):

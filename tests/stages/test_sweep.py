@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from keyslice import files
 from keyslice.config import Evaluate, Params, Workspace
 from keyslice.config import TestTime as Settings
 from keyslice.console import sweeping
@@ -171,6 +172,10 @@ def test_a_section_has_a_row_for_each_way_and_a_picture(swept: Workspace, tmp_pa
     ways = [row.split(" | ")[0][2:] for row in rows[2:]]
     assert {"entropy", "learned", "random", "all-levels", VIEWS} == {*ways}
     assert ways.count("entropy") == 9
+    assert ways.count(VIEWS) == 11
+    seeds = PARAMS.stage("ward", "uniform").train.seeds
+    weights = [swept.models("ward", "uniform") / f"seed-{n}" / "model.safetensors" for n in seeds]
+    assert all(files.sha256(file)[:12] in text for file in weights)
     drawn = (tmp_path / "figures" / "ward-test-time.svg").read_text()
     assert drawn.startswith("<svg")
     assert "gain in AUC" in drawn

@@ -310,7 +310,8 @@ def _located(key: str, kind: type[Settings], values: dict[str, Any]) -> None:
     try:
         kind.model_validate(values)
     except ValidationError as error:
-        raise _LocatedError(key, error, list(kind.model_fields)) from None
+        below = [str(part) for part in error.errors()[0]["loc"][:-1]]
+        raise _LocatedError(key, error, _fields(kind, below)) from None
 
 
 def _user_error(error: ValidationError, file: str) -> UserError:
@@ -354,8 +355,8 @@ def _known_keys(key: str) -> list[str]:
         return list(Params.model_fields)
     if parts[0] in SERVICE:
         return _fields(Params, parts[:-1])
-    if parts[-2] in SECTIONS:
-        return list(SECTIONS[parts[-2]].model_fields)
+    if sections := [place for place, part in enumerate(parts[:-1]) if part in SECTIONS]:
+        return _fields(SECTIONS[parts[sections[-1]]], parts[sections[-1] + 1 : -1])
     if parts[-2] == "split":
         return list(datasets.Split.model_fields)
     if parts[0] == "variants":

@@ -9,7 +9,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from flows.engine import cores
-from keyslice import files
+from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.console.output import bar, tell
 from keyslice.evaluation import plots, sweep
@@ -112,16 +112,33 @@ def section(
     picture.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(picture, svg(plots.gains(tables), page="white"))
     options = " ".join(f"--test-time {name}" for name in variants)
-    parts = [f"### {dataset}, {name}\n\n{sweep.markdown(table)}" for name, table in tables.items()]
+    parts = [
+        f"### {dataset}, {name}\n\n{_networks(workspace, params, dataset, name)}\n"
+        f"{sweep.markdown(table)}"
+        for name, table in tables.items()
+    ]
     return f"""
 ## {dataset}, looking more than once
 
-`keyslice experiment {dataset} {options}` · the networks of the section on {dataset}.
+`keyslice experiment {dataset} {options}` · dataset version
+`{versioning.prepared_version(workspace, dataset)}`.
 
 ![gain in AUC against cost]({picture.relative_to(page.parent).as_posix()})
 
 {chr(10).join(parts)}
 Gains over one look, mean over seeds, with intervals ({settings.confidence:.0%}) by bootstrap over
 patients, in pairs. Cost is multiply-accumulates, one look = 1. Views are flips and shifts by a
-pixel, as many as cost nearest to the same. What is learned was learned with the largest budget.
+pixel; a search is held against as many of them as cost nearest to the same (1: the one look
+itself). What is learned was learned with the largest budget. Rows are alike where searches find the
+same states: with strides of 2 any criterion begins with the same four.
 """
+
+
+def _networks(workspace: Workspace, params: Params, dataset: str, variant: str) -> str:
+    """Which these are, seed by seed."""
+    folder = workspace.models(dataset, variant)
+    hashes = [
+        f"`{files.sha256(folder / f'seed-{seed}' / 'model.safetensors')[:12]}`"
+        for seed in params.stage(dataset, variant).train.seeds
+    ]
+    return f"Weights (sha256) of its seeds: {', '.join(hashes)}."

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.table import Table
 
+from keyslice.evaluation.summary import PAIRED
+
 NONE = "–"
 
 
@@ -159,15 +161,20 @@ def gains(table: pd.DataFrame) -> Table | None:
         title="Looking more than once, against one look",
         title_justify="left",
         title_style="",
+        caption_justify="left",
+        caption_style="red",
     )
     view.add_column("variant", overflow="fold")
-    for heading in ("AUC, once", "gain in AUC", "cost"):
+    for heading in ("gain in AUC", "in balanced accuracy", "cost"):
         view.add_column(heading, justify="right", no_wrap=True)
     for _, row in table[table["auc_gain"].notna()].iterrows():
+        loses = any(row[f"{metric}_gain_high"] < 0 for metric in PAIRED)
         view.add_row(
-            row["variant"],
-            decimals(row["auc_plain_mean"]),
-            difference(row, "auc_gain"),
-            NONE if pd.isna(row["cost"]) else f"{row['plain_cost']:.2f}× → {row['cost']:.2f}×",
+            f"{row['variant']}{' ▼' * loses}",
+            *(difference(row, f"{metric}_gain") for metric in PAIRED),
+            NONE if pd.isna(row["cost"]) else f"{row['cost'] / row['plain_cost']:.2f}×",
+            style="red" if loses else None,
         )
+        if loses:
+            view.caption = "▼ loses by it: an interval lies below 0"
     return view

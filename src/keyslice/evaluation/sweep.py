@@ -108,19 +108,15 @@ def _over(
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """What one look achieves, and a pipe table of `gains`; of views those that another row is held
-    against.
-    """
+    """What one look achieves, and a pipe table of `gains`."""
     first = table.iloc[0]
     area, accuracy = (spread(first, f"{metric}_once") for metric in PAIRED)
-    own = table["way"] == VIEWS
-    shown = table[~own | table["budget"].isin(table["views"][~own])]
-    rows: Iterable[pd.Series] = [row for _, row in shown.iterrows()]
+    rows: Iterable[pd.Series] = [row for _, row in table.iterrows()]
     cells = pipes(
         pd.DataFrame(
             {
                 "states": [row["way"] for row in rows],
-                "come to": [row["aggregation"] for row in rows],
+                "combined by": [row["aggregation"] for row in rows],
                 "budget": [str(row["budget"]) for row in rows],
                 "cost": [decimals(row["cost"], 2) for row in rows],
                 "gain in AUC": [difference(row, "auc_gain") for row in rows],

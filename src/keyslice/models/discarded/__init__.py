@@ -2,8 +2,11 @@
 
 Usable alone, on any network that torch.fx can follow:
 
+    def certain(exams, states, outputs):
+        return [-entropy(output.softmax(1)).mean().item() for output in outputs]
+
     network = Subsampled(model.eval(), frames[:1])
-    looked = search(network, [frames], criterion, budget=8)
+    [looked] = search(network, [frames], certain, budget=8)
 """
 
 from keyslice.models.discarded.network import Level, State, Subsampled
