@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import discarded, inference, ingestion, orchestration, training
+from benchmarks.variants import BACKBONE
 from keyslice.files import write_text
 
 TABLES = {
@@ -29,8 +30,9 @@ TABLES = {
     ),
     "Search over states": (
         "A best-first search over the phases of the deepest subsampling layers against as many "
-        "passes of the unmodified network from the image, all exams together, one thread: "
-        f"{discarded.BACKBONE}. Times are medians; ratios are taken pair by pair, with quartiles.",
+        "passes of the unmodified network from the image, both in the parts in which stage "
+        f"evaluate has them, one thread: {BACKBONE.name}. Times are medians; ratios are taken pair "
+        "by pair, with quartiles.",
         [
             "exams × frames",
             "levels",

@@ -8,6 +8,8 @@ from keyslice.config.samplers import SAMPLER_SETTINGS
 from keyslice.models import build
 from keyslice.models.classifier import FrameClassifier
 
+BACKBONE = Backbone(weights="none")
+
 
 def network(sampler: str, keep: float, size: int) -> FrameClassifier:
     """A variant for two classes, on frames of `size` pixels a side."""
@@ -19,7 +21,7 @@ def network(sampler: str, keep: float, size: int) -> FrameClassifier:
         keep=keep,
         sampler_settings=SAMPLER_SETTINGS[sampler](),
         prepare=Prepare(image_size=size),
-        backbone=Backbone(weights="none"),
+        backbone=BACKBONE,
         model=Model(),
         train=Train(),
         evaluate=Evaluate(),

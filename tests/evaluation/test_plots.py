@@ -64,7 +64,7 @@ def test_a_class_is_named_as_it_is(name, results):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_nothing_in_a_figure_lies_over_something_else(name, results):
+def test_a_figure_is_laid_out_around_its_legend_and_labels(name, results):
     assert isinstance(draw(name, results).get_layout_engine(), ConstrainedLayoutEngine)
 
 

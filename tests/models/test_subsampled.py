@@ -145,6 +145,35 @@ def test_runs_that_join_at_cuts_of_their_own_are_what_each_is_alone() -> None:
         torch.testing.assert_close(found.output, alone)
 
 
+@torch.no_grad()
+def test_a_chunk_holds_more_runs_the_deeper_they_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, module = torch.randn(6, 3, 16, 16), _network("maxima")
+    whole, chunked = Subsampled(module, frames[:1]), Subsampled(module, frames[:1], chunk=2)
+    own = chunked.run([Start(whole.origin, 0, (frames[2 * n : 2 * n + 2],)) for n in range(3)])
+    starts = [
+        Start(state, cut, one.values[cut])
+        for one in own
+        for state, cut in ((((0, 0), (0, 0), (1, 0)), 3), (((0, 0), (1, 0), (0, 0)), 2))
+    ]
+    sizes: list[int] = []
+    run = Subsampled._run
+
+    def noted(self: Subsampled, part: list[Start]) -> list[Passed]:
+        sizes.append(len(part))
+        return run(self, part)
+
+    monkeypatch.setattr(Subsampled, "_run", noted)
+    found = chunked.run(starts)
+    images = chunked.run([Start(starts[0].state, 0, (frames,)), Start(whole.origin, 0, (frames,))])
+    monkeypatch.undo()
+    for start, one in zip(starts, found, strict=True):
+        torch.testing.assert_close(one.output, whole.run([start])[0].output)
+    torch.testing.assert_close(images[1].output, torch.cat([one.output for one in own]))
+    # Each begins with 2 × 1/16 or 2 × 1/4 of the pixels of an image.
+    assert [level.scale for level in whole.levels] == [(1, 1), (2, 2), (4, 4)]
+    assert sizes == [6, 1, 1]
+
+
 def _small() -> tuple[Subsampled, Tensor]:
     frames = torch.randn(6, 3, 16, 16)
     return Subsampled(_network("maxima"), frames[:1]), frames

@@ -194,7 +194,6 @@ def test_states_weigh_by_their_own_certainty(stage_settings) -> None:
                 features = model.backbone.pool(one.output)[None]
                 own = model.scores(features, mask[mask][None]).softmax(1)
                 weights.append(float((own * own.log()).sum().exp()))
-            # One pixel or not, the mean over places is that of the maps moved back.
             maps = looking._stack(states).positions
             total = sum(w * m for w, m in zip(weights, maps, strict=True)) / sum(weights)
             combined.append(looking._maps.shaped(total, states[0].output.shape))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from timm.models.convnext import ConvNeXt
 
 import keyslice
 from keyslice import files, initial
@@ -285,8 +286,9 @@ class _Branches(torch.nn.Module):
 
 
 LOOKS = [
-    ({"layers": ["network.stem.7"]}, "", "no subsampling layer is named 'network.stem.7'; did you"),
-    ({}, "", "cannot be traced"),
+    ({"layers": ["stem.7"]}, "", "no subsampling layer is named 'stem.7'; did you"),
+    ({"budget": 17, "layers": 2}, "", "a budget of 17, but there are 16 states; lower budget, or"),
+    ({}, "", "cannot be traced.*; views do without it, with a budget of 1; or choose another"),
     ({"views": ["shift_left"]}, "", "cannot be traced"),
     ({"criterion": "learned", "layers": "all"}, "RuntimeError", "cannot look more than once at"),
 ]
@@ -297,11 +299,8 @@ def test_a_network_that_cannot_look_as_often_as_asked_is_found_without_any_exam(
     test_time, fails, said, monkeypatch
 ):
     if not fails and "layers" not in test_time:
-        traced = test_time_models.LastMaps.forward
-        branches = _Branches().forward
-        monkeypatch.setattr(
-            test_time_models.LastMaps, "forward", lambda maps, x: branches(traced(maps, x))
-        )
+        plain, branches = ConvNeXt.forward_features, _Branches().forward
+        monkeypatch.setattr(ConvNeXt, "forward_features", lambda own, x: branches(plain(own, x)))
     if fails:
 
         def too_small(*_: object) -> None:

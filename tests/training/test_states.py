@@ -1,5 +1,8 @@
 """The attention over states, fitted on what they show."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ from keyslice.config import StageSettings
 from keyslice.config import TestTime as Settings
 from keyslice.models import build
 from keyslice.models.discarded.aggregation import StateAttention
-from keyslice.models.test_time import TestTime
+from keyslice.models.test_time import Stack, TestTime
 from keyslice.training.batches import Exams
 from keyslice.training.states import _Kept, fit
 
@@ -65,6 +68,23 @@ def test_what_exams_show_is_not_left_where_the_fit_fails(
     with pytest.raises(RuntimeError, match="no memory left"):
         fit(looking, train, validation, settings, 0, shown)
     assert not shown.exists()
+
+
+@pytest.mark.parametrize("times", [1, 1e6])
+def test_what_exams_show_may_be_beyond_half_precision(
+    settings, store, tmp_path, monkeypatch, times
+) -> None:
+    validation = Exams(store, "validation", settings.classes)
+    stacks = TestTime.stacks
+
+    def large(*arguments: Any) -> list[Stack]:
+        return [Stack(one.positions * times, one.shape) for one in stacks(*arguments)]
+
+    monkeypatch.setattr(TestTime, "stacks", large)
+    kept = _Kept(_looking(settings), validation, settings, 0, tmp_path / "states")
+    assert float(kept._stack(0).positions.abs().max()) > times / 100
+    assert kept.loss(4) < float("inf")
+    assert np.load(tmp_path / "states" / "0.npy").dtype == (np.float16, np.float32)[times > 1]
 
 
 @pytest.mark.parametrize("better", [True, False])

@@ -5,6 +5,7 @@ import torch
 from keyslice.config import StageSettings
 from keyslice.errors import UserError
 from keyslice.models import backbone, build
+from keyslice.models.discarded import UnsuitedError
 from keyslice.models.discarded.aggregation import StateAttention
 from keyslice.models.test_time import TestTime
 
@@ -13,7 +14,7 @@ def look(settings: StageSettings) -> None:
     """Have an untrained network look at a black frame as often as `evaluate.test_time` says.
 
     Raises:
-        UserError: it has no such layers, cannot be traced, or its maps are too small.
+        UserError: it has no such layers or too few, cannot be traced, or its maps are too small.
     """
     own, size = settings.evaluate.test_time, settings.prepare.image_size
     if not own.active:
@@ -28,6 +29,9 @@ def look(settings: StageSettings) -> None:
         looking = TestTime(model, own, size, attention).eval()
         with torch.inference_mode():
             looking(frame, torch.tensor([1]), torch.Generator())
+    except UnsuitedError as error:
+        remedy = "views do without it, with a budget of 1; or choose another model"
+        raise UserError(str(error), where=where, remedy=remedy) from None
     except UserError as error:
         raise UserError(str(error), where=where) from None
     except RuntimeError as error:

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from keyslice.config import Aggregation, View
 from keyslice.config import TestTime as TestTimeSettings
+from keyslice.errors import UserError
 from keyslice.models.classifier import FrameClassifier, Output
 from keyslice.models.discarded import Criterion, Looked, State, Subsampled, entropy, search
 from keyslice.models.discarded.aggregation import StateAttention, by_entropy, displacement
@@ -52,6 +53,11 @@ def seen_from(view: View | None, kept: Tensor) -> Tensor:
     return kept if view is None else VIEWS[view](kept.flatten(0, 1)).reshape(kept.shape)
 
 
+TOGETHER = 4
+"""Exams that are searched together, in chunks of frames: of each what its states left at cuts is
+held in memory meanwhile."""
+
+
 @dataclass(frozen=True)
 class Stack:
     """What an exam's states show.
@@ -79,7 +85,7 @@ class TestTime(nn.Module):
         attention: where the criterion or the aggregation is learned.
 
     Raises:
-        UserError: see `Subsampled`.
+        UserError: see `Subsampled`; or it has fewer states than the budget.
     """
 
     __test__ = False  # what its name begins with
@@ -100,7 +106,18 @@ class TestTime(nn.Module):
             place = next(model.parameters()).device
             example = torch.zeros(1, 3, image_size, image_size, device=place)
             layers = None if settings.layers == "all" else settings.layers
-            self._network = Subsampled(self._maps, example, layers)
+            self._network = Subsampled(
+                model.backbone.network,
+                example,
+                layers,
+                method="forward_features",
+                chunk=model.chunk,
+            )
+            if settings.budget > self._network.states:
+                raise UserError(
+                    f"a budget of {settings.budget}, but there are {self._network.states} states",
+                    remedy="lower budget, or have more layers searched",
+                )
 
     def forward(
         self, frames: Tensor, lengths: Tensor, generator: Generators | None = None
@@ -132,10 +149,9 @@ class TestTime(nn.Module):
         generator: Generators | None,
         after: Callable[[int], None] | None = None,
     ) -> Iterator[list[Looked]]:
-        """The states of each exam, for its kept frames (B,k,3,H,W), in the order of the search; a
-        chunk of exams at a time.
+        """The states of each exam, for its kept frames (B,k,3,H,W), in the order of the search.
 
-        `after` is called with the number of each pass of a chunk, from 0, when it is done.
+        `after` is called with the number of each pass of a search, from 0, when it is done.
         """
         mask = selection.mask
         own: dict[int, Tensor] = {}
@@ -177,14 +193,16 @@ class TestTime(nn.Module):
             return scored
 
         exams = [frames[one] for frames, one in zip(kept, mask, strict=True)]
-        size = max(1, (self.model.chunk or len(kept) * kept.shape[1]) // kept.shape[1])
-        for start in range(0, len(exams), size):
-            numbers = range(start, min(start + size, len(exams)))
-            part = exams[start : start + size]
-            if self._network is None:
-                outputs = self._maps(torch.cat(part)).split([len(one) for one in part])
-                yield from ([Looked((), output, 0.0)] for output in outputs)
-                continue
+        chunk = self.model.chunk or kept.shape[:2].numel()
+        if self._network is None:
+            outputs = torch.cat([self._maps(part) for part in torch.cat(exams).split(chunk)])
+            for output in outputs.split([len(one) for one in exams]):
+                yield [Looked((), output, 0.0)]
+            return
+        together = TOGETHER * max(1, chunk // kept.shape[1])
+        for start in range(0, len(exams), together):
+            part = exams[start : start + together]
+            numbers = range(start, start + len(part))
             yield from search(self._network, part, scoring(numbers), self._settings.budget)
 
     def entropies(self, outputs: Sequence[Tensor], mask: Tensor) -> Tensor:

@@ -116,8 +116,11 @@ def run(workspace: Workspace, test: TestSet, registered: Event) -> Trial:
         )
     from keyslice.models.trial import outcomes  # torch and timm: seconds
 
-    each = zip(*outcomes(folder, _batches(workspace, test)), strict=True)
-    return Trial(*(np.array(values, np.float64) for values in each))
+    probabilities, macs, plain = (
+        np.array(values, np.float64)
+        for values in zip(*outcomes(folder, _batches(workspace, test)), strict=True)
+    )
+    return Trial(probabilities, macs, plain)
 
 
 def _batches(workspace: Workspace, test: TestSet) -> Iterator[list[np.ndarray]]:

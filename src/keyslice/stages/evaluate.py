@@ -118,20 +118,21 @@ def in_use(workspace: Workspace, settings: StageSettings, seed: int) -> FrameCla
     """
     model, own = trained(workspace, settings, seed), settings.evaluate.test_time
     learned = workspace.results(settings.dataset, settings.variant) / TEST_TIME
+    otherwise = UserError(
+        f"variant {settings.variant} of {settings.dataset} has not been evaluated with these "
+        "settings",
+        rule="what a network needs to look more than once is learned then",
+        remedy=f"dvc repro evaluate@{settings.dataset}-{settings.variant}",
+    )
     try:
         if own.learned:
             told = json.loads((learned / "test_time.json").read_text(encoding="utf-8"))
             if told["settings"] != _told(settings):
-                raise FileNotFoundError("learned for other settings")
+                raise otherwise
         file = learned / f"seed-{seed}.safetensors"
         return looking(model, own, settings.prepare.image_size, file)
     except (FileNotFoundError, SafetensorError):
-        raise UserError(
-            f"variant {settings.variant} of {settings.dataset} has not been evaluated with these "
-            "settings",
-            rule="what a network needs to look more than once is learned then",
-            remedy=f"dvc repro evaluate@{settings.dataset}-{settings.variant}",
-        ) from None
+        raise otherwise from None
 
 
 def _told(settings: StageSettings) -> dict[str, Any]:

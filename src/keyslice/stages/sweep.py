@@ -10,6 +10,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -211,10 +212,17 @@ def _digest(way: Way, settings: StageSettings, *inputs: Path) -> str:
     versions = torch.__version__, timm.__version__
     digest = hashlib.sha256(repr((way, [*seen.VIEWS], BUDGETS, *versions)).encode())
     digest.update(settings.model_dump_json(exclude={"evaluate"}).encode())
-    package = Path(keyslice.__file__).parent
     for file in inputs:
         digest.update(files.sha256(file).encode())
+    digest.update(_code())
+    return digest.hexdigest()[:12]
+
+
+@cache
+def _code() -> bytes:
+    """A hash of what `CODE` names, without comments."""
+    package, digest = Path(keyslice.__file__).parent, hashlib.sha256()
     for one in CODE:
         for file in sorted((package / one).rglob("*.py")) or [package / one]:
             digest.update(ast.unparse(ast.parse(file.read_text(encoding="utf-8"))).encode())
-    return digest.hexdigest()[:12]
+    return digest.digest()

@@ -1,7 +1,7 @@
 """Fits the attention over a network's states; the network itself stays as it was trained.
 
 An exam's states are those that its search finds, once for all epochs: what they show lies on disk
-meanwhile, in half precision.
+meanwhile, in half precision where that holds it.
 """
 
 import shutil
@@ -97,7 +97,9 @@ class _Kept:
             draws = per_exam(seed, batch.exam_ids)
             for stack in looking.stacks(on_device.frames, on_device.lengths, draws):
                 file = folder / f"{len(self._shapes)}.npy"
-                np.save(file, stack.positions.half().cpu().numpy(), allow_pickle=False)
+                half = stack.positions.half()
+                held = half if bool(half.isfinite().all()) else stack.positions
+                np.save(file, held.cpu().numpy(), allow_pickle=False)
                 self._shapes.append(stack.shape)
 
     def of(self, numbers: Sequence[int]) -> Tensor:

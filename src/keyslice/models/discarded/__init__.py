@@ -9,6 +9,7 @@ Usable alone, on any network that torch.fx can follow:
     [looked] = search(network, [frames], certain, budget=8)
 """
 
+from keyslice.models.discarded.graph import UnsuitedError
 from keyslice.models.discarded.network import Level, State, Subsampled
 from keyslice.models.discarded.phase import Offset, Phases
 from keyslice.models.discarded.search import Criterion, Looked, entropy, search
@@ -21,6 +22,7 @@ __all__ = [
     "Phases",
     "State",
     "Subsampled",
+    "UnsuitedError",
     "entropy",
     "search",
 ]

@@ -6,22 +6,19 @@ a run that differs from another from there on begins with them.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from timm.models import (
-    get_notrace_functions,  # pyright: ignore[reportAttributeAccessIssue]
-    get_notrace_modules,  # pyright: ignore[reportAttributeAccessIssue]
-)
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 from keyslice.errors import UserError, did_you_mean
 from keyslice.models import small_maps
+from keyslice.models.discarded.graph import UnsuitedError, sizes, traced
 from keyslice.models.discarded.phase import Offset, Phases, may_shift
 
 State = tuple[Offset, ...]
@@ -74,37 +71,47 @@ class Subsampled:
     """A network, and the phases of its subsampling layers.
 
     Args:
-        module: maps (N,…) to (N,…); in evaluation mode, and left as it is.
+        module: in evaluation mode, and left as it is.
         example: input for it, (1,…); of the size of later ones.
         layers: which subsampling layers are to have an offset, those beside it with each: so many
             of the deepest levels, or layers by name. None: all of them.
+        method: of the module, which maps (N,…) to (N,…).
+        chunk: rows that go through the network together; of runs that begin deeper as many as read
+            so much. None: all.
 
     Attributes:
         levels: in the order in which the network has them.
         scale: pixels of the image from one pixel of the last map to the next; rows, columns.
 
     Raises:
-        UserError: it has no such layer, or cannot be traced to what it gives itself.
+        UnsuitedError: it has no such layer, or cannot be traced to what it gives itself.
+        UserError: it has none of such a name.
         ValueError: it is in training mode, or no layers are asked for.
     """
 
     def __init__(
-        self, module: nn.Module, example: Tensor, layers: int | Iterable[str] | None = None
+        self,
+        module: nn.Module,
+        example: Tensor,
+        layers: int | Iterable[str] | None = None,
+        *,
+        method: str = "forward",
+        chunk: int | None = None,
     ) -> None:
         if any(part.training for part in module.modules()):
             raise ValueError("the network is in training mode: call its eval() first")
         if layers is not None and not isinstance(layers, int):
-            layers = [*layers]
+            layers = [layers] if isinstance(layers, str) else [*layers]
         if layers in (0, []) or (isinstance(layers, int) and layers < 0):
             raise ValueError(f"layers: at least one, or None for all of them; got {layers!r}")
         every = module.named_modules(remove_duplicate=False)
         self._phases = {name: Phases(layer) for name, layer in every if may_shift(layer)}
         if not self._phases:
-            raise UserError("no layer of the network subsamples")
+            raise UnsuitedError("no layer of the network subsamples")
         self._module = module
-        self._graph, shapes = _traced(module, self._phases, example)
-        self._nodes = [*self._graph.nodes]
-        self._sizes = _sizes(self._nodes)
+        graph, shapes = traced(module, method, self._phases, example)
+        self._graph, self._nodes = graph, [*graph.nodes]
+        self._sizes = sizes(self._nodes)
         found, self.scale = self._found(shapes, example.shape[-2:])
         self.levels = _chosen([*found], layers)
         self._level = {node: n for n, one in enumerate(self.levels) for node in found[one]}
@@ -113,6 +120,13 @@ class Subsampled:
         self._edges = [0, *first, len(self._nodes)]
         self._needed = [self._crossing(places, edge) for edge in self._edges]
         self._open, self._writes, self._nested = self._probed(example)
+        self._chunk = math.inf if chunk is None else chunk
+        self._shares = [1.0, *(1 / math.prod(level.scale) for level in self.levels)]
+
+    @property
+    def states(self) -> int:
+        """How many there are."""
+        return math.prod(len(level.offsets) for level in self.levels)
 
     @property
     def origin(self) -> State:
@@ -128,7 +142,7 @@ class Subsampled:
         return max(cut for cut in range(level + 2) if self._open[cut])
 
     def run(self, starts: Sequence[Start]) -> list[Passed]:
-        """Runs to the end, all together: each joins at its own cut.
+        """Runs to the end, those of a chunk together: each joins at its own cut.
 
         Returns:
             One for each, in their order.
@@ -136,14 +150,28 @@ class Subsampled:
         Raises:
             ValueError: a state is none of this network's.
         """
-        if not starts:
-            return []
         for start in starts:
             self._check(start.state)
-        # The network itself is what timm's gives, to the last bit; other states are nobody's.
-        other = all(start.state != self.origin for start in starts)
-        with small_maps.within() if other else nullcontext():
-            return self._run(starts)
+        passed: list[Passed] = []
+        for part in self._chunks(starts):
+            # The network itself is what timm's gives, to the last bit; other states are nobody's.
+            other = all(start.state != self.origin for start in part)
+            with small_maps.within() if other else nullcontext():
+                passed += self._run(part)
+        return passed
+
+    def _chunks(self, starts: Sequence[Start]) -> Iterator[list[Start]]:
+        """By the pixels that they read where they begin; one that reads more goes alone."""
+        part, read = list[Start](), 0.0
+        for start in starts:
+            own = len(start.values[0]) * self._shares[start.cut]
+            if part and read + own > self._chunk:
+                yield part
+                part, read = [], 0.0
+            part.append(start)
+            read += own
+        if part:
+            yield part
 
     def _check(self, state: State) -> None:
         if len(state) != len(self.levels):
@@ -328,88 +356,6 @@ def _share_memory(values: Sequence[Tensor]) -> bool:
 
 def _joined(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _sizes(nodes: Iterable[fx.Node]) -> set[fx.Node]:
-    """Of nodes those that ask for the size of a value, or reckon with sizes alone."""
-    found: set[fx.Node] = set()
-    for node in nodes:
-        asked = node.args[1] if node.target is getattr else node.target
-        before = node.all_input_nodes
-        reckons = getattr(node.target, "__module__", "") == "_operator"
-        if asked in ("shape", "size", "dim") or (reckons and before and found.issuperset(before)):
-            found.add(node)
-    return found
-
-
-class _Tracer(fx.Tracer):
-    """Into modules that hold a subsampling layer and, unless `deep`, into no other."""
-
-    def __init__(self, layers: Iterable[str], deep: bool) -> None:
-        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
-        self._layers, self._deep = {*layers}, deep
-        parts = [name.split(".") for name in self._layers]
-        self._opened = {".".join(part[:end]) for part in parts for end in range(1, len(part))}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if module_qualified_name in self._opened:
-            return False
-        if not self._deep or module_qualified_name in self._layers:
-            return True
-        whole = isinstance(m, tuple(get_notrace_modules()))
-        return whole or super().is_leaf_module(m, module_qualified_name)
-
-
-class _Measured(fx.Interpreter):
-    """A run that keeps the shape of each value (1,…)."""
-
-    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(module, graph=graph)
-        self.shapes: dict[fx.Node, torch.Size] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        found = super().run_node(n)
-        if isinstance(found, Tensor):
-            self.shapes[n] = found.shape
-        return found
-
-
-def _traced(
-    module: nn.Module, layers: Iterable[str], example: Tensor
-) -> tuple[fx.Graph, Mapping[fx.Node, torch.Size]]:
-    """The graph of a module, which has been seen to give what the module gives, and the shapes of
-    its values.
-
-    Modules that hand lists to each other look at them: in such a network all are traced into.
-    """
-    told = ""
-    with torch.inference_mode(False), torch.no_grad():
-        probe = torch.linspace(-1, 1, example.numel()).to(example).view(example.shape)
-        own = module(probe)
-        for deep in (False, True):
-            try:
-                graph = _Tracer(layers, deep).trace(module)
-                measured = _Measured(module, graph)
-                found = measured.run(probe)
-            except Exception as error:  # whatever its code does with a value that is none
-                told = told or (str(error).splitlines() or [type(error).__name__])[0]
-                continue
-            if isinstance(own, Tensor) and _same(found, own):
-                return graph, measured.shapes
-            told = told or "its code asks for the type of a value"
-    raise UserError(
-        f"the network cannot be traced ({told})",
-        rule="what lies around its subsampling layers is code that torch.fx can follow, "
-        "and its output is one tensor",
-    )
-
-
-def _same(found: Any, own: Tensor) -> bool:
-    """But for rounding."""
-    if not isinstance(found, Tensor) or found.shape != own.shape:
-        return False
-    atol = 1e-3 * float(own.nan_to_num().abs().max())
-    return torch.allclose(found, own, rtol=1e-3, atol=atol, equal_nan=True)
 
 
 def _chosen(levels: list[Level], layers: int | Iterable[str] | None) -> list[Level]:
