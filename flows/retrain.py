@@ -8,9 +8,11 @@ from rich.console import Console
 
 from flows import engine
 from flows.environment import prepare
+from flows.own_server import own_server
 from flows.progress import Display
 from keyslice import space
 from keyslice.config import Workspace, load
+from keyslice.ending import interruptible
 from keyslice.errors import RunError, UserError, without_credentials
 from keyslice.stages.running import only_retraining
 
@@ -40,9 +42,12 @@ def run(
             mistakes in settings or input.
         flows.chain.RetrainFailed: something else failed.
         RunError: Prefect failed, before or beside the retraining.
+        KeyboardInterrupt: it was stopped, by Ctrl-C or another of `keyslice.ending.signals`; none
+            of its stages still runs.
     """
     prepare(workspace, verbose=verbose)
     with (
+        interruptible(),
         only_retraining(workspace, datasets, "keyslice retrain"),
         Display(console or Console(stderr=True)),
         engine.task_runner(
@@ -55,7 +60,8 @@ def run(
             task_runner=runner, flow_run_name=f"retrain {', '.join(datasets)}"
         )
         try:
-            return flow(str(workspace.root), list(datasets))
+            with own_server(workspace):
+                return flow(str(workspace.root), list(datasets))
         except RetrainFailed as failed:
             if all(isinstance(error, UserError) for error in failed.failures.values()):
                 raise UserError(str(failed)) from None

@@ -65,6 +65,10 @@ def worth_retrying(task: Any, run: Any, state: Any) -> bool:
 
     A stage that a signal ended may have found too little memory, or somebody has killed it.
     """
+    try:
+        versioning.check_children()
+    except versioning.ChildrenEndedError:
+        return False
     error = state.result(raise_on_failure=False)
     if isinstance(error, versioning.StageFailed):
         return error.code < 0 or error.code > SIGNALLED

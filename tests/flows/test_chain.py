@@ -85,9 +85,10 @@ def test_a_failed_variant_stops_no_other_and_mending_it_completes_the_retraining
     assert len(models(workspace)) == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.usefixtures("prefect", "interruptible")
-def test_ctrl_c_ends_the_stages_that_run(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+def test_ctrl_c_and_what_asks_a_process_to_end_ends_the_stages_that_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """The signal comes while both trainings run, one of which would never end."""
     monkeypatch.setenv("STAGE_HANGS", "full")
@@ -100,7 +101,7 @@ def test_ctrl_c_ends_the_stages_that_run(
 
         def hanging(line: str) -> None:
             if line == "hanging":
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
 
         return begun(workspace, stage, on_line=hanging)
 

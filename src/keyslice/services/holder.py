@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from keyslice import files
 from keyslice.config import Workspace
 from keyslice.errors import UserError, without_credentials
-from keyslice.services.health import health
+from keyslice.health import health
 from keyslice.services.programs import Program
 from keyslice.stages.running import alive, identity
 

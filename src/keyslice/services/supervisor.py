@@ -14,7 +14,7 @@ import psutil
 from keyslice import ending, versioning
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
-from keyslice.services.health import WELL, health
+from keyslice.health import WELL, health
 from keyslice.services.programs import SERVING, Program
 
 STARTUP_SECONDS = 180.0

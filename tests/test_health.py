@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from keyslice.services.health import WELL, health
+from keyslice.health import WELL, health
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
