@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keyslice.config import Workspace
+from keyslice.config import Evaluate, TestTime, Workspace
 from keyslice.console import prediction
 from keyslice.console.output import out
 from keyslice.console.prediction import table
@@ -29,8 +29,12 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     class Loaded:
         class settings:  # noqa: N801
             classes = ("[no]", "yes")
+            evaluate = Evaluate()
 
         thresholds = {"yes": 0.6254}
+
+        def __init__(self, often: TestTime) -> None:
+            self.settings.evaluate = Evaluate(test_time=often)
 
         def predict_each(self, files):
             for file in files:
@@ -38,9 +42,11 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
                 yield bad if file.name.endswith("bad.nii") else FOUND
 
     monkeypatch.setattr(prediction, "download", lambda *_: tmp_path)
-    monkeypatch.setattr(predictor.Predictor, "load", lambda folder: Loaded())
+    monkeypatch.setattr(predictor.Predictor, "load", lambda folder: Loaded(often[0]))
+    often = [TestTime()]
 
-    def run(*files: str, as_json: bool = False) -> None:
+    def run(*files: str, as_json: bool = False, looks: TestTime | None = None) -> None:
+        often[0] = looks or TestTime()
         paths = [Path(file) for file in files]
         prediction.run(Workspace(tmp_path), paths, name="ward", version="1", as_json=as_json)
 
@@ -59,6 +65,21 @@ def test_paths_and_classes_are_shown_as_they_were_given(capsys) -> None:
 def test_what_the_numbers_of_slices_mean_is_said(command, capsys) -> None:
     command("a.nii")
     assert "numbered from 0, in the order in which the file has them" in capsys.readouterr().out
+
+
+def test_how_often_the_model_looked_is_told(command, capsys) -> None:
+    looks = TestTime(budget=4, views=("flip_vertical",))
+    command("a.nii", looks=looks)
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"looked at each exam {looks.words}" in told
+    command("a.nii")
+    assert "looked at each exam" not in capsys.readouterr().out
+    for one in (looks, TestTime()):
+        with pytest.raises(SystemExit):
+            command("a.nii", "bad.nii", as_json=True, looks=one)
+        found, fault = json.loads(capsys.readouterr().out)
+        assert found["looked"] == one.words
+        assert "looked" not in fault
 
 
 def test_classes_above_their_threshold_are_shown_with_the_thresholds(command, capsys) -> None:

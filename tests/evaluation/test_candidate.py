@@ -94,6 +94,24 @@ def test_without_candidates_there_is_no_choice():
         choose(VALIDATION, (), 1)
 
 
+@pytest.mark.parametrize(("before", "warned"), [(0.95, True), (0.905, False), (0.8, False)])
+def test_one_that_would_be_better_off_with_one_look_carries_a_warning(before, warned):
+    often = {"best": _of_both(assessment([0.90, 0.90], macs=300, error=0.01))}
+    once = {"best": _of_both(assessment([before, before], macs=100, error=0))}
+    chosen = choose(often, ("best",), 1, once, 0.95)
+    assert bool(chosen.warning) == warned
+    if warned:
+        assert chosen.warning.startswith(
+            "With one look its AUC on validation exams is higher, by 0.050 ("
+        )
+    assert not choose(often, ("best",), 1).warning
+
+
+def _of_both(one):
+    """The same for balanced accuracy."""
+    return Assessment(one.estimates | {"balanced_accuracy": one.estimates["auc"]}, one.figures)
+
+
 @pytest.mark.parametrize(("offset", "warned"), [(0.0, False), (2.0, True)])
 def test_a_run_that_gives_all_exams_one_class_carries_a_warning(make, offset, warned):
     table = make()

@@ -153,6 +153,15 @@ def test_who_loses_by_looking_more_than_once_is_marked(often):
     assert "▼" not in " ".join(shown(gains(better)))
 
 
+def test_the_terminal_table_marks_who_looks_more_than_once(table, often):
+    lines = shown(terminal(often, "full", "uniform"))
+    assert [line.split()[1] == "+" for line in lines[1:3]] == [False, True]
+    assert lines[2].startswith("uniform + ◀")
+    assert lines[-1].strip() == "+ looks more than once"
+    for one in (table, table.drop(columns="plain_cost")):  # the second of an earlier release
+        assert "+ looks" not in " ".join(shown(terminal(one, "full", None)))
+
+
 def test_the_brief_table_tells_gain_and_cost_of_looking_more_than_once(often):
     headings = brief(often, ()).splitlines()[0].strip("| ").split(" | ")
     assert headings[-3:] == ["gain in AUC", "cost", "cost, one look"]

@@ -36,13 +36,16 @@ NAN = math.nan
 def test_only_the_same_weights_with_the_same_predictions_are_identical(
     same: bool, difference: float, outcome: str, said: str
 ) -> None:
-    found, words = reproduction._judged(same, True, difference, 0.02)
+    found, words = reproduction._judged(same, "", True, difference, 0.02)
     assert found == outcome
     assert re.search(said, words)
 
 
 def test_a_model_that_learned_to_look_otherwise_is_not_identical() -> None:
-    assert reproduction._judged(True, False, 0.0, 0.02) == (
+    same = reproduction._judged(True, "c0ffee", True, 0.0, 0.02)
+    told = "the same weights, the same state attention and the same predictions, bit for bit"
+    assert same == ("identical", told)
+    assert reproduction._judged(True, "c0ffee", False, 0.0, 0.02) == (
         "equivalent",
         "the same weights, another state attention; the largest difference of a probability is 0, "
         "within 0.02",
@@ -116,7 +119,7 @@ def test_what_is_no_number_or_of_other_exams_is_as_far_off_as_can_be(
 ) -> None:
     found = difference(first, now)
     assert found == 1
-    assert reproduction._judged(True, True, found, reproduction.TOLERANCE)[0] == "different"
+    assert reproduction._judged(True, "", True, found, reproduction.TOLERANCE)[0] == "different"
 
 
 def test_without_the_first_predictions_nothing_is_told(difference: Callable[..., float]) -> None:

@@ -19,6 +19,7 @@ from keyslice.config import TestTime as Settings
 from keyslice.console import sweeping
 from keyslice.errors import UserError
 from keyslice.evaluation import sweep as shown
+from keyslice.evaluation.presentation import difference
 from keyslice.evaluation.sweep import ONCE, VIEWS, Looks
 from keyslice.models.inference import Meter
 from keyslice.models.test_time import TestTime
@@ -170,9 +171,27 @@ def test_gains_are_over_one_look_and_over_views_that_cost_as_much(found) -> None
     assert own["auc_gain_low"] <= own["auc_gain"] <= own["auc_gain_high"]
 
 
+@pytest.mark.parametrize("gained", [-0.1, 0.0, 0.2])
+def test_what_validation_exams_would_have_one_choose_is_told(found, gained: float) -> None:
+    table = shown.gains(found, Evaluate(resamples=9))
+    table["validation_auc_gain"] = gained - 0.5
+    two = table.index[[3, 7]]
+    table.loc[two, "validation_auc_gain"] = gained
+    row = table.loc[two].sort_values("cost").iloc[0]
+    told = shown.best(table)
+    if gained <= 0:
+        assert told == "On validation exams nothing gains in AUC: one look it is."
+    else:
+        way = f"{row['way']}, {row['aggregation']}, budget {row['budget']}"
+        assert told.startswith(f"Best on validation exams by AUC (+0.200): {way}, ")
+        assert difference(row, "auc_gain") in told
+        assert told in shown.markdown(table)
+
+
 def test_a_section_has_a_row_for_each_way_and_a_picture(swept: Workspace, tmp_path: Path) -> None:
     page = tmp_path / "results.md"
-    text = sweeping.section(swept, PARAMS, "ward", ["uniform"], page)
+    found = sweeping.tables(swept, PARAMS, "ward", ["uniform"])
+    text = sweeping.section(swept, PARAMS, "ward", found, page)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     ways = [row.split(" | ")[0][2:] for row in rows[2:]]
     assert {"entropy", "learned", "random", "all-levels", VIEWS} == {*ways}

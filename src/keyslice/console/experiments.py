@@ -10,8 +10,8 @@ import pandas as pd
 from keyslice import files, versioning
 from keyslice.config import Params, Workspace
 from keyslice.console import retraining, sweeping
-from keyslice.console.output import out
-from keyslice.evaluation import runs
+from keyslice.console.output import out, say
+from keyslice.evaluation import runs, sweep
 from keyslice.evaluation.presentation import brief, markdown
 
 
@@ -35,7 +35,10 @@ def run(
         text = with_section(text, name, section(workspace, params, name))
         if test_time:
             sweeping.run(workspace, params, name, test_time, parallel=parallel)
-            told = sweeping.section(workspace, params, name, test_time, page)
+            found = sweeping.tables(workspace, params, name, test_time)
+            for variant, table in found.items():
+                say(out, f"{name}, {variant}: {sweep.best(table)}")
+            told = sweeping.section(workspace, params, name, found, page)
             text = with_section(text, f"{name}, test time", told)
     files.write_text(page, text)
     out.print(f"wrote {page}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from keyslice.config import Workspace
+from keyslice.config import TestTime, Workspace
 from keyslice.console.output import bar, err, out, print_json, say
 from keyslice.errors import UserError
 from keyslice.exams.source import printable
@@ -42,15 +42,18 @@ def run(
         names = [printable(str(file)) for file in files]
         each = progress.track(predictor.predict_each(files), len(files), description="predicting")
         found = list(zip(names, each, strict=True))
+    often = predictor.settings.evaluate.test_time
     faults = [one for _, one in found if isinstance(one, UserError)]
     if as_json:
-        print_json([{"file": file} | _as_dict(one) for file, one in found])
+        print_json([{"file": file} | _as_dict(one, often) for file, one in found])
     elif predicted := [(file, one) for file, one in found if not isinstance(one, UserError)]:
         folder = _common_folder([file for file, _ in predicted])
         shown = [(file.removeprefix(folder), one) for file, one in predicted]
         title = f"{name} {version}" + (f", files in {folder}" if folder else "")
         out.print(table(title, predictor.settings.classes, shown, predictor.thresholds))
         out.print("slices are numbered from 0, in the order in which the file has them")
+        if often.active:
+            out.print(Text(f"looked at each exam {often.words}"))
         if predictor.thresholds:
             least = ", ".join(f"{name} {t:.3f}" for name, t in predictor.thresholds.items())
             out.print(Text(f"thresholds, chosen on validation exams: {least}"))
@@ -69,8 +72,11 @@ def _common_folder(names: Sequence[str]) -> str:
     return "" if folder == "." else f"{folder.rstrip('/')}/"
 
 
-def _as_dict(one: "Prediction | UserError") -> dict[str, Any]:
-    return {"error": str(one)} if isinstance(one, UserError) else one.as_dict()
+def _as_dict(one: "Prediction | UserError", often: TestTime) -> dict[str, Any]:
+    """`looked`: at which states and from which views, in words."""
+    if isinstance(one, UserError):
+        return {"error": str(one)}
+    return one.as_dict() | {"looked": often.words}
 
 
 def table(

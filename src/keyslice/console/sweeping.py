@@ -2,11 +2,13 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from pathlib import Path
+
+import pandas as pd
 
 from flows.engine import cores
 from keyslice import files, versioning
@@ -94,12 +96,12 @@ def _swept(workspace: Workspace, params: Params, dataset: str, variant: str, see
         pass
 
 
-def section(
-    workspace: Workspace, params: Params, dataset: str, variants: Sequence[str], page: Path
-) -> str:
-    """What looking more than once gains, for `page`; its picture is written beside that."""
+def tables(
+    workspace: Workspace, params: Params, dataset: str, variants: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """What looking more than once gains, by variant; see `keyslice.evaluation.sweep.gains`."""
     settings = params.section("evaluate", dataset)
-    tables = {
+    return {
         variant: sweep.gains(
             sweep.read(
                 workspace.sweep(dataset, variant), params.stage(dataset, variant).train.seeds
@@ -108,14 +110,25 @@ def section(
         )
         for variant in variants
     }
+
+
+def section(
+    workspace: Workspace,
+    params: Params,
+    dataset: str,
+    found: Mapping[str, pd.DataFrame],
+    page: Path,
+) -> str:
+    """`tables` for `page`; their picture is written beside that."""
+    settings = params.section("evaluate", dataset)
     picture = page.parent / "figures" / f"{dataset}-test-time.svg"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(picture, svg(plots.gains(tables), page="white"))
-    options = " ".join(f"--test-time {name}" for name in variants)
+    files.write_text(picture, svg(plots.gains(found), page="white"))
+    options = " ".join(f"--test-time {name}" for name in found)
     parts = [
         f"### {dataset}, {name}\n\n{_networks(workspace, params, dataset, name)}\n"
         f"{sweep.markdown(table)}"
-        for name, table in tables.items()
+        for name, table in found.items()
     ]
     return f"""
 ## {dataset}, looking more than once

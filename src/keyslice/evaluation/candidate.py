@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from keyslice.evaluation.intervals import Estimate
-from keyslice.evaluation.summary import Assessment
+from keyslice.evaluation.summary import NAMES, PAIRED, Assessment
 
 EQUAL_COST = 0.01
 """Share by which costs may differ and count as the same: what is left of a sampler's own cost when
@@ -29,7 +30,11 @@ class Candidate:
 
 
 def choose(
-    validation: Mapping[str, Assessment], candidates: Sequence[str], within: float
+    validation: Mapping[str, Assessment],
+    candidates: Sequence[str],
+    within: float,
+    once: Mapping[str, Assessment] = MappingProxyType({}),
+    confidence: float = 0.95,
 ) -> Candidate:
     """The cheapest of `candidates` within `within` standard errors of the best, and its best seed.
 
@@ -37,6 +42,13 @@ def choose(
     to the best: its standard deviation over the bootstrap resamples of the validation patients,
     who are the same for all. The cost is the mean multiply-accumulates per exam. Of those that
     cost the same within EQUAL_COST the best is taken, of equally good seeds the lower number.
+
+    Args:
+        validation: figures on the validation split, by variant.
+        candidates: of these variants.
+        within: standard errors.
+        once: of variants that look more than once, the same with one look.
+        confidence: of intervals.
 
     Raises:
         ValueError: no candidates.
@@ -59,17 +71,36 @@ def choose(
         f" multiply-accumulates per exam and an AUC of"
         f" {auc[chosen].mean:.3f}. Its best run on validation is seed {seed} ({value:.3f})."
     )
-    warning = _warning(validation[chosen], seed)
+    warnings = [
+        _of_one_class(validation[chosen], seed),
+        _loses(validation[chosen], once.get(chosen), confidence),
+    ]
+    warning = " ".join(filter(None, warnings))
     return Candidate(chosen, seed, value, macs[chosen], reason, warning)
 
 
-def _warning(validation: Assessment, seed: int) -> str:
+def _of_one_class(validation: Assessment, seed: int) -> str:
     if validation.figures["classes_given"][seed] > 1:
         return ""
     return (
         "This run gives every validation exam the same class: its ranking may still be of use,"
         " its decisions are of none. More exams or more epochs may help."
     )
+
+
+def _loses(often: Assessment, once: Assessment | None, confidence: float) -> str:
+    """Whether it would be better off with one look."""
+    if once is None:
+        return ""
+    for metric in PAIRED:
+        gain = often.estimates[metric].minus(once.estimates[metric])
+        low, high = gain.interval(confidence)
+        if high < 0:
+            return (
+                f"With one look its {NAMES[metric]} on validation exams is higher, by"
+                f" {-gain.mean:.3f} ({-high:.3f} to {-low:.3f}): evaluate.test_time costs it that."
+            )
+    return ""
 
 
 def _behind(best: Estimate, one: Estimate) -> float:

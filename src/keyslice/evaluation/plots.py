@@ -13,11 +13,9 @@ from keyslice.evaluation.palette import INK, Look, styled
 from keyslice.evaluation.palette import looks as palette
 from keyslice.evaluation.predictions import Predicted
 from keyslice.evaluation.runs import Run
-from keyslice.evaluation.summary import confusion
+from keyslice.evaluation.summary import NAMES, confusion
 from keyslice.evaluation.sweep import VIEWS
 from keyslice.metrics import confidence_bins
-
-NAMES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}
 
 
 @styled

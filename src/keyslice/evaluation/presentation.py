@@ -115,14 +115,15 @@ def terminal(table: pd.DataFrame, reference: str | None, candidate: str | None) 
         reference: the variant that Δ AUC is the difference to; None leaves the column out.
         candidate: the chosen variant, whose row is marked; None marks none.
     """
-    hits = table["hit_rate"].notna().any()
+    hits, often = table["hit_rate"].notna().any(), _looks_more(table)
     seeds = "one seed" if table["auc_sd"].isna().all() else "mean ± sd over seeds"
     view = Table(
         box=None,
         pad_edge=False,
         header_style="bold",
         padding=(0, 1),
-        caption=f"test exams, {seeds}; intervals are in the report",
+        caption=f"test exams, {seeds}; intervals are in the report"
+        + "\n+ looks more than once" * bool(often.any()),
         caption_justify="left",
     )
     view.add_column("variant", overflow="fold")
@@ -132,9 +133,9 @@ def terminal(table: pd.DataFrame, reference: str | None, candidate: str | None) 
         view.add_column(f"Δ {reference}", justify="right", overflow="fold", min_width=6)
     for heading in ("cost", *["hits"] * bool(hits)):
         view.add_column(heading, justify="right", no_wrap=True)
-    for _, row in table.iterrows():
+    for (_, row), more in zip(table.iterrows(), often, strict=True):
         chosen = row["variant"] == candidate
-        values = [f"{row['variant']}{' ◀' * chosen}", spread(row, "auc")]
+        values = [f"{row['variant']}{' +' * more}{' ◀' * chosen}", spread(row, "auc")]
         values.append(spread(row, "balanced_accuracy"))
         if reference:
             values.append(signed(row[f"auc_minus_{reference}"]))
@@ -145,13 +146,19 @@ def terminal(table: pd.DataFrame, reference: str | None, candidate: str | None) 
     return view
 
 
+def _looks_more(table: pd.DataFrame) -> pd.Series:
+    """Which variants do so; an earlier release's table does not tell."""
+    return table["plain_cost"].notna() if "plain_cost" in table else table["variant"].isna()
+
+
 def gains(table: pd.DataFrame) -> Table | None:
     """What looking more than once gains and costs, within 80 columns; None where no variant does.
 
     Args:
         table: as for `terminal`.
     """
-    if "auc_gain" not in table or table["auc_gain"].isna().all():
+    often = _looks_more(table)
+    if not often.any():
         return None
     view = Table(
         box=None,
@@ -167,7 +174,7 @@ def gains(table: pd.DataFrame) -> Table | None:
     view.add_column("variant", overflow="fold")
     for heading in ("gain in AUC", "in balanced accuracy", "cost"):
         view.add_column(heading, justify="right", no_wrap=True)
-    for _, row in table[table["auc_gain"].notna()].iterrows():
+    for _, row in table[often].iterrows():
         loses = any(row[f"{metric}_gain_high"] < 0 for metric in PAIRED)
         view.add_row(
             f"{row['variant']}{' ▼' * loses}",

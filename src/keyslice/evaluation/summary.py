@@ -15,7 +15,8 @@ from keyslice.evaluation.intervals import Array, Estimate, estimate, resample
 from keyslice.evaluation.predictions import SPLITS, Predicted, plain, predicted
 from keyslice.metrics import METRICS, calibration_error, once
 
-PAIRED = ("auc", "balanced_accuracy")
+NAMES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}
+PAIRED = (*NAMES,)
 """The metrics whose differences are told."""
 
 

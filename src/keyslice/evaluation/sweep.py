@@ -98,6 +98,27 @@ def gains(found: Mapping[Looks, pd.DataFrame], settings: Evaluate) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
+def best(table: pd.DataFrame) -> str:
+    """What the validation exams would have one choose, by AUC, and what the test exams say of it.
+
+    Args:
+        table: of `gains`.
+    """
+    highest = table["validation_auc_gain"].max()
+    if not highest > 0:
+        return "On validation exams nothing gains in AUC: one look it is."
+    [row] = [
+        one
+        for _, one in table[table["validation_auc_gain"] == highest].nsmallest(1, "cost").iterrows()
+    ]
+    return (
+        f"Best on validation exams by AUC ({signed(highest)}): {row['way']}, {row['aggregation']},"
+        f" budget {row['budget']}, {row['cost']:.1f} times the cost. On test exams it gains"
+        f" {difference(row, 'auc_gain')} in AUC, {difference(row, 'balanced_accuracy_gain')} in"
+        " balanced accuracy."
+    )
+
+
 def _over(
     before: Assessment, after: Assessment, metric: str, name: str, confidence: float
 ) -> dict[str, float]:
@@ -131,4 +152,4 @@ def markdown(table: pd.DataFrame) -> str:
             }
         )
     )
-    return f"One look: AUC {area}, balanced accuracy {accuracy}.\n\n{cells}"
+    return f"One look: AUC {area}, balanced accuracy {accuracy}.\n\n{cells}\n{best(table)}\n"

@@ -183,18 +183,18 @@ def _rebuild(
     told_by = tuple(f"{name} {have}, not {want}" for name, (want, have) in others.items())
     looks_the_same = attention == told.get("state_attention", attention)
     same = weights == told["weights"]
-    outcome, words = _judged(same, looks_the_same, difference, tolerance)
+    outcome, words = _judged(same, attention, looks_the_same, difference, tolerance)
     return Reproduction(outcome, words, difference, epochs, weights, attention, told_by)
 
 
 def _judged(
-    same: bool, looks_the_same: bool, difference: float, tolerance: float
+    same: bool, attention: str, looks_the_same: bool, difference: float, tolerance: float
 ) -> tuple[Outcome, str]:
-    if same and looks_the_same and difference == 0:
-        return "identical", "the same weights and the same predictions, bit for bit"
     weights = "the same weights" if same else "other weights"
-    if not looks_the_same:
-        weights += ", another state attention"
+    if attention or not looks_the_same:
+        weights += f", {'the same' if looks_the_same else 'another'} state attention"
+    if same and looks_the_same and difference == 0:
+        return "identical", f"{weights} and the same predictions, bit for bit"
     largest = f"{weights}; the largest difference of a probability is {difference:.2g}"
     if difference <= tolerance:
         return "equivalent", f"{largest}, within {tolerance:g}"

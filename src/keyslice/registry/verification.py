@@ -185,9 +185,9 @@ def _package(client: "MlflowClient", workspace: Workspace, registered: Event) ->
             yield Item("package", package.DESCRIPTION, "altered", "it cannot be read")
             return
         yield _same("package", "weights", weights, told["weights"])
-        if "state_attention" in told:
+        if learned or told.get("state_attention"):
             what = "what it learned to look more than once"
-            yield _same("package", what, learned, told["state_attention"])
+            yield _same("package", what, learned, told.get("state_attention", ""))
         seen = _mlflow(client, registered).tags
         for tag, text in provenance.items():
             if tag not in chronicle.FACTS.values() and seen.get(tag) != text:

@@ -84,7 +84,13 @@ def compare(
             test, params.variants, settings.references, evaluate.confidence, flag, plain
         )
         within = settings.within_standard_errors
-        chosen = candidate.choose(validation, params.candidates(dataset), within)
+        chosen = candidate.choose(
+            validation,
+            params.candidates(dataset),
+            within,
+            comparison.assess_all(once, "validation", evaluate) if once else {},
+            evaluate.confidence,
+        )
         content = report.Content(
             dataset=dataset,
             version=version,
