@@ -72,6 +72,8 @@ def test_every_setting_that_ships_is_the_default_or_an_override():
             "known: adaptive_temperature, base_temperature",
         ),
         ("variants.das.evaluate", {"seed": 1}, "may override evaluate.batch_size only, got seed"),
+        ("variants.das.evaluate", {"test_time": {}}, "goes under evaluate.test_time.variants.NAME"),
+        ("evaluate", {"test_time": 8}, "evaluate.test_time: 8: give keys with values of their own"),
         ("variants.das.settings", {"heads": 0}, "variants.das.settings.heads: 0: Input should be"),
         ("variants.das.train", {"epochs": 0}, "variants.das.train.epochs: 0: Input should be"),
         ("datasets.adrenal.train", {"epoch": 3}, "datasets.adrenal.train.epoch: unknown key"),

@@ -67,9 +67,12 @@ class Variant(Settings):
     @classmethod
     def _same_figures(cls, evaluate: dict[str, Any]) -> dict[str, Any]:
         if other := sorted(set(evaluate) - {"batch_size"}):
+            way_out = "set the others for all variants, under `evaluate` or datasets.NAME.evaluate"
+            if other == ["test_time"]:
+                way_out = "how often one looks goes under evaluate.test_time.variants.NAME"
+            got = ", ".join(other)
             raise ValueError(
-                f"a variant may override evaluate.batch_size only, got {', '.join(other)}; "
-                "set the others for all variants, under `evaluate` or datasets.NAME.evaluate"
+                f"a variant may override evaluate.batch_size only, got {got}; {way_out}"
             )
         return evaluate
 
@@ -329,6 +332,8 @@ def _user_error(error: ValidationError, file: str) -> UserError:
     more = error.error_count() - 1
     also = f"({more} more like this)" if more else ""
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("model_type", "dict_type"):
+        message = "give keys with values of their own"
     if first["type"] == "extra_forbidden":
         known = cause.known if isinstance(cause, _LocatedError) else _known_keys(key)
         remedy = did_you_mean(parts[-1], known) if known else "nothing can be set here; drop it"

@@ -68,7 +68,7 @@ def choose(
         f"Candidates within {within:g} standard error{'' if within == 1 else 's'} of the best"
         f" validation AUC ({auc[best].mean:.3f}, {best}), compared in pairs: {', '.join(close)}."
         f" Cheapest of these{_equals(cheap)} is {chosen}, with {macs[chosen] / 1e6:.1f} million"
-        f" multiply-accumulates per exam and an AUC of"
+        f" multiply-accumulates per validation exam and an AUC of"
         f" {auc[chosen].mean:.3f}. Its best run on validation is seed {seed} ({value:.3f})."
     )
     warnings = [
