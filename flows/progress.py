@@ -15,11 +15,18 @@ from rich.live import Live
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from keyslice import versioning
+
 PLAIN_SECONDS = 60.0
 """Off a terminal, from one line of a running step to the next, at least."""
 
 _log = logging.getLogger(__name__)
-_MARKS = {"failed": "[red]✗[/]", "unchanged": "[dim]·[/]", "restored": "[green]✓[/]"}
+_MARKS = {
+    "failed": "[red]✗[/]",
+    "stopped": "[yellow]✗[/]",
+    "unchanged": "[dim]·[/]",
+    "restored": "[green]✓[/]",
+}
 
 
 class Step:
@@ -130,7 +137,7 @@ def step(name: str) -> Iterator[Step]:
     try:
         yield shown
     except BaseException:
-        shown.outcome = "failed"
+        shown.outcome = "stopped" if versioning.children_ended() else "failed"
         raise
     finally:
         told = "; ".join(part for part in (shown.outcome, shown.detail) if part)

@@ -65,9 +65,7 @@ def worth_retrying(task: Any, run: Any, state: Any) -> bool:
 
     A stage that a signal ended may have found too little memory, or somebody has killed it.
     """
-    try:
-        versioning.check_children()
-    except versioning.ChildrenEndedError:
+    if versioning.children_ended():
         return False
     error = state.result(raise_on_failure=False)
     if isinstance(error, versioning.StageFailed):

@@ -251,6 +251,9 @@ def test_a_variant_is_trained_if_one_of_its_stages_is_stale(stale: set[str]) -> 
 def test_only_what_may_go_away_by_itself_is_retried(error: Exception, retried: bool) -> None:
     state = SimpleNamespace(result=lambda raise_on_failure: error)
     assert tasks.worth_retrying(None, None, state) == retried
+    with versioning.children() as end:
+        end()
+        assert not tasks.worth_retrying(None, None, state)  # the retraining was stopped
 
 
 def test_no_task_waits_for_a_limit_on_its_tags() -> None:

@@ -1,6 +1,7 @@
 """What the terminal shows of steps that run and of those that are done."""
 
 import io
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from flows import progress, tasks
 from flows.progress import Display, step
+from keyslice import versioning
 from keyslice.config import Workspace
 
 EPOCH = (
@@ -49,6 +51,20 @@ def test_a_running_training_is_one_line_of_80_columns() -> None:
     [line] = written(screen)
     assert "train@phantom_volumes-das_paper seed 1 · epoch 12 · val. AUC 0.512" in line
     assert len(line) <= 80
+
+
+def test_a_step_that_is_ended_with_all_others_has_not_failed() -> None:
+    shown = console(terminal=False)
+    for ended in (True, False):
+        with Display(shown), suppress(KeyboardInterrupt), ExitStack() as stack:
+            end = stack.enter_context(versioning.children())
+            with step("train@a-das"):
+                if ended:
+                    end()
+                raise KeyboardInterrupt
+    stopped, failed = (line for line in written(shown) if line.startswith("✗"))
+    assert "stopped" in stopped
+    assert "failed" in failed
 
 
 def test_off_a_terminal_a_running_step_says_so_once_a_minute(

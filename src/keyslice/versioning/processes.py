@@ -200,9 +200,14 @@ def children(*, leashed: bool = False) -> Iterator[Callable[[], None]]:
         end()
 
 
+def children_ended() -> bool:
+    """Whether the surrounding `children` block has been left."""
+    return _family.get().closed
+
+
 def check_children() -> None:
     """Raises ChildrenEndedError where the surrounding `children` block has been left."""
-    if _family.get().closed:
+    if children_ended():
         raise ChildrenEndedError("nothing is started any more")
 
 

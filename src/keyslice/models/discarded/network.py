@@ -76,8 +76,8 @@ class Subsampled:
         layers: which subsampling layers are to have an offset, those beside it with each: so many
             of the deepest levels, or layers by name. None: all of them.
         method: of the module, which maps (N,…) to (N,…).
-        chunk: rows that go through the network together; of runs that begin deeper as many as read
-            so much. None: all.
+        chunk: rows that go through the network together from the image on. Runs that begin deeper
+            read less, so that more of them go together. None: all.
 
     Attributes:
         levels: in the order in which the network has them.
