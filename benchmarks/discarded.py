@@ -16,7 +16,7 @@ from keyslice.samplers import Selection
 FRAMES, ROUNDS = 14, 7
 EXAMS = {28: 32, 64: 32, 224: 8}
 """As many at a time as stage evaluate takes; fewer of large frames: two searches' worth."""
-LEVELS: tuple[int | Literal["all"], ...] = (Settings().layers, "all")  # pyright: ignore[reportAssignmentType]
+LEVELS = (Settings().layers, "all")
 CRITERIA: tuple[Literal["entropy", "random"], ...] = ("entropy", "random")
 BUDGETS = (8, 15)
 

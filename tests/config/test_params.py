@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keyslice.config import SAMPLER_SETTINGS, Params, StageSettings, load
+from keyslice.config import SAMPLER_SETTINGS, Params, StageSettings, TestTime, load
 from keyslice.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -260,6 +260,10 @@ def test_what_a_variant_may_not_say_of_its_looks_is_refused(complaint, variants,
     [
         ({"budget": 4, "layers": "conv1"}, "layers: 'conv1': give so many of the deepest levels"),
         ({"budget": 4, "layers": True}, "layers: True: give so many"),
+        ({"budget": 4, "layers": "first 0"}, "layers: 'first 0': give so many"),
+        ({"budget": 4, "layers": "first 2\n"}, "layers: 'first 2\\n': give so many"),
+        ({"budget": 4, "border": "edge"}, "border: 'edge': Input should be 'zeros' or 'kept'"),
+        ({"border": "kept"}, "nothing for border to decide"),
         ({"budget": 4, "layers": 0}, "layers: 0: give so many"),
         ({"budget": 4, "layers": []}, "layers: []: give so many"),
         ({"budgt": 4}, "unknown key 'budgt'; did you mean 'budget'?"),
@@ -276,6 +280,24 @@ def test_how_often_to_look_is_checked_before_work_starts(complaint, test_time, s
     found = complaint(lambda values: values.update(evaluate={"test_time": test_time}))
     assert said in found
     assert "constrained" not in found
+
+
+@pytest.mark.parametrize(
+    ("layers", "searched", "said"),
+    [
+        (2, 2, "the deepest 2 levels of subsampling layers,"),
+        ("first 12", -12, "the first 12 levels of subsampling layers,"),
+        ("all", None, "all subsampling layers,"),
+        (["a", "b"], ("a", "b"), "the layers a, b,"),
+    ],
+)
+def test_layers_are_counted_from_either_end_or_named(layers, searched, said):
+    often = TestTime.model_validate({"budget": 4, "layers": layers})
+    assert often.searched == searched
+    assert said in often.words
+    kept = often.model_copy(update={"border": "kept"}).words
+    assert said.replace(",", "") in kept.replace(",", "")
+    assert "(their border kept)" in kept
 
 
 def test_a_key_of_how_often_to_look_is_known_in_a_dataset_too(complaint):

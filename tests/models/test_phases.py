@@ -48,6 +48,36 @@ def test_an_offset_picks_its_phase_of_the_dense_map(make, stride, size) -> None:
         torch.testing.assert_close(found, picked, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", ZEROS)
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_where_its_border_is_kept_a_layer_meets_there_what_it_always_has(make, stride, size):
+    layer = make(stride)
+    phases, maps = Phases(layer, "kept"), torch.randn(2, 3, *size)
+    even = torch.full_like(maps, 0.7)
+    for offset in phases.offsets:
+        # What the whole map moved by is what the layer gives for the exam moved so.
+        moved = maps.roll([-n for n in offset], (2, 3))
+        for axis, n in zip((2, 3), offset, strict=True):
+            if n:
+                edge = moved.narrow(axis, size[axis - 2] - n, n)
+                edge.copy_(moved.narrow(axis, size[axis - 2] - n - 1, 1).expand_as(edge))
+        torch.testing.assert_close(phases(maps, [offset] * 2), layer(moved))
+        assert torch.equal(phases(even, [offset] * 2), layer(even))
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_away_from_the_border_its_activations_are_the_same(stride: int) -> None:
+    layer, maps = nn.Conv2d(3, 4, 5, stride, 2), torch.randn(3, 3, 23, 20)
+    plain, kept = Phases(layer), Phases(layer, "kept")
+    offsets = [plain.offsets[-1], (0, 0), plain.offsets[1]]
+    found, wanted = kept(maps, offsets), plain(maps, offsets)
+    within = (slice(None), slice(None), slice(1, -2), slice(1, -2))
+    torch.testing.assert_close(found[within], wanted[within])
+    assert torch.equal(found[1], wanted[1])
+    assert not torch.allclose(found[0], wanted[0])
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (2, 0), (2, 1), (3, 0)])
 def test_a_maximum_is_over_what_exists(size, kernel, padding) -> None:

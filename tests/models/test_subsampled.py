@@ -190,7 +190,10 @@ def test_layers_side_by_side_have_one_offset_and_layers_may_be_named() -> None:
     assert (level.scale, network.scale) == ((8, 8), (32, 32))
     assert displacement(network, ((1, 0),)) == (0.25, 0.0)
     deepest = Subsampled(module, frames, 2)
-    assert deepest.levels == Subsampled(module, frames).levels[-2:]
+    every = Subsampled(module, frames).levels
+    assert deepest.levels == every[-2:]
+    assert Subsampled(module, frames, -2).levels == every[:2]
+    assert Subsampled(module, frames, -99).levels == every
     with pytest.raises(UserError, match=r"did you mean 'network\.layer3\.0\.conv1'"):
         Subsampled(module, frames, ["network.layer3.0.conv"])
 
@@ -300,7 +303,7 @@ def test_a_search_holds_values_of_no_more_states_than_it_can_still_extend(
     assert alive[-1] == 1
 
 
-@pytest.mark.parametrize("layers", [0, -1, []])
+@pytest.mark.parametrize("layers", [0, []])
 def test_no_layers_are_none_of_a_network(layers: int | list[str]) -> None:
     with pytest.raises(ValueError, match="at least one"):
         Subsampled(nn.Sequential(nn.MaxPool2d(2)).eval(), torch.zeros(1, 1, 4, 4), layers)

@@ -39,7 +39,7 @@ def swept(workspace: Workspace) -> Workspace:
     try:
         train(workspace, PARAMS, "ward", "uniform")
         for seed in PARAMS.stage("ward", "uniform").train.seeds:
-            assert len(list(stage.sweep(workspace, PARAMS, "ward", "uniform", seed))) == 5
+            assert len(list(stage.sweep(workspace, PARAMS, "ward", "uniform", seed))) == len(stage.WAYS)
     finally:
         torch.set_num_threads(threads)
     return workspace
@@ -58,6 +58,11 @@ def found(swept: Workspace) -> dict[Looks, object]:
         (Looks("entropy", "entropy", 4), Settings(budget=4, aggregation="entropy")),
         (Looks("random", "mean", 8), Settings(budget=8, criterion="random")),
         (Looks("all-levels", "mean", 15), Settings(budget=15, layers="all")),
+        (Looks("kept-border", "mean", 4), Settings(budget=4, border="kept")),
+        (
+            Looks("first-levels", "entropy", 8),
+            Settings(budget=8, layers="first 2", border="kept", aggregation="entropy"),
+        ),
     ],
 )
 def test_a_way_is_what_the_network_gives_that_is_set_to_it(
@@ -194,7 +199,7 @@ def test_a_section_has_a_row_for_each_way_and_a_picture(swept: Workspace, tmp_pa
     text = sweeping.section(swept, PARAMS, "ward", found, page)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     ways = [row.split(" | ")[0][2:] for row in rows[2:]]
-    assert {"entropy", "learned", "random", "all-levels", VIEWS} == {*ways}
+    assert {way.name for way in stage.WAYS} == {*ways}
     assert ways.count("entropy") == 9
     assert ways.count(VIEWS) == 11
     seeds = PARAMS.stage("ward", "uniform").train.seeds

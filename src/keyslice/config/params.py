@@ -164,7 +164,7 @@ class Params(Settings):
             _located(where, TestTime, test_time.values_of(variant))
         every = [test_time, *map(test_time.of, test_time.variants)]
         usual = TestTime()
-        searched = ("criterion", "aggregation", "layers", "attention")
+        searched = ("criterion", "aggregation", "layers", "border", "attention")
         changed = [name for name in searched if getattr(test_time, name) != getattr(usual, name)]
         if changed and all(one.budget == 1 for one in every):
             names = ", ".join(changed)

@@ -3,6 +3,7 @@
 A variant may override backbone, model and train, and of evaluate the batch size.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -96,6 +97,12 @@ View = Literal[
     "shift_down_left",
     "shift_down_right",
 ]
+_ALL_OR_FIRST = "^(all|first [1-9][0-9]*)$"
+Layers = (
+    Positive
+    | Annotated[str, Field(pattern=_ALL_OR_FIRST)]
+    | Annotated[tuple[str, ...], Field(min_length=1)]
+)
 
 
 class StateAttention(Settings):
@@ -121,9 +128,13 @@ class TestTime(Settings):
     """Which states come first: the most certain, those whose maps answer best, or any."""
     aggregation: Aggregation = "mean"
     """What the states' maps come to."""
-    layers: Positive | Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)] = 3
-    """Subsampling layers that are searched: those of so many of the deepest levels, all, or by
-    name. A run at other phases of a deep one begins deep, and costs less."""
+    layers: Layers = 3
+    """Subsampling layers that are searched: those of so many of the deepest levels, all, of so many
+    nearest the image (first 2), or by name. A run at other phases of a deep one begins deep, and
+    costs less."""
+    border: Literal["zeros", "kept"] = "zeros"
+    """What these meet at the border of their maps: more zeros, as the method has it, or what they
+    have met in training, below which the map moves."""
     attention: StateAttention = StateAttention()
     """Where criterion or aggregation is learned."""
     views: tuple[View, ...] = ()
@@ -133,13 +144,17 @@ class TestTime(Settings):
 
     @field_validator("layers", mode="before")
     @classmethod
-    def _deep_all_or_named(cls, layers: Any) -> Any:
-        """One rule for all three, not one of each."""
+    def _known_form(cls, layers: Any) -> Any:
+        """One rule for all of them, not one of each."""
         named = isinstance(layers, list | tuple) and all(isinstance(n, str) for n in layers)
         counted = isinstance(layers, int) and not isinstance(layers, bool) and layers > 0
-        if layers == "all" or counted or (named and layers):
+        in_words = isinstance(layers, str) and re.fullmatch(_ALL_OR_FIRST, layers)
+        if in_words or counted or (named and layers):
             return layers
-        raise ValueError("give so many of the deepest levels (3), all, or a list of layers' names")
+        raise ValueError(
+            "give so many of the deepest levels (3), all, so many nearest the image (first 2), "
+            "or a list of layers' names"
+        )
 
     @field_validator("views")
     @classmethod
@@ -179,16 +194,26 @@ class TestTime(Settings):
         return self.budget > 1 and "learned" in (self.criterion, self.aggregation)
 
     @property
+    def searched(self) -> int | tuple[str, ...] | None:
+        """`layers` as `keyslice.models.discarded.Subsampled` takes them."""
+        if isinstance(self.layers, str):
+            return None if self.layers == "all" else -int(self.layers.removeprefix("first "))
+        return self.layers
+
+    @property
     def words(self) -> str:
         """How often, in words."""
         parts = list[str]()
         if self.budget > 1:
-            if isinstance(self.layers, int):
-                layers = f"the deepest {self.layers} levels of subsampling layers"
-            elif isinstance(self.layers, tuple):
+            if isinstance(self.layers, tuple):
                 layers = f"the layers {', '.join(self.layers)}"
-            else:
+            elif self.layers == "all":
                 layers = "all subsampling layers"
+            else:
+                which = f"deepest {self.layers}" if isinstance(self.layers, int) else self.layers
+                layers = f"the {which} levels of subsampling layers"
+            if self.border == "kept":
+                layers += " (their border kept)"
             criterion = {
                 "entropy": "the most certain first",
                 "learned": "the best by learned attention first",

@@ -105,11 +105,11 @@ class TestTime(nn.Module):
         if settings.budget > 1:
             place = next(model.parameters()).device
             example = torch.zeros(1, 3, image_size, image_size, device=place)
-            layers = None if settings.layers == "all" else settings.layers
             self._network = Subsampled(
                 model.backbone.network,
                 example,
-                layers,
+                settings.searched,
+                border=settings.border,
                 method="forward_features",
                 chunk=model.chunk,
             )

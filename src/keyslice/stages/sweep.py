@@ -78,6 +78,12 @@ WAYS = (
     ),
     Way("random", TestTime(budget=BUDGETS[-1], criterion="random"), ("mean",)),
     Way("all-levels", TestTime(budget=BUDGETS[-1], layers="all"), ("mean",)),
+    Way("kept-border", TestTime(budget=BUDGETS[-1], border="kept"), ("mean",)),
+    Way(
+        "first-levels",
+        TestTime(budget=BUDGETS[-1], layers="first 2", border="kept"),
+        ("mean", "entropy"),
+    ),
 )
 
 Tried = dict[Looks, list[dict[str, Any]]]

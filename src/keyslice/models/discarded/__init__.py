@@ -11,10 +11,11 @@ Usable alone, on any network that torch.fx can follow:
 
 from keyslice.models.discarded.graph import UnsuitedError
 from keyslice.models.discarded.network import Level, State, Subsampled
-from keyslice.models.discarded.phase import Offset, Phases
+from keyslice.models.discarded.phase import Border, Offset, Phases
 from keyslice.models.discarded.search import Criterion, Looked, entropy, search
 
 __all__ = [
+    "Border",
     "Criterion",
     "Level",
     "Looked",

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from keyslice.errors import UserError, did_you_mean
 from keyslice.models import small_maps
 from keyslice.models.discarded.graph import UnsuitedError, sizes, traced
-from keyslice.models.discarded.phase import Offset, Phases, may_shift
+from keyslice.models.discarded.phase import Border, Offset, Phases, may_shift
 
 State = tuple[Offset, ...]
 """An offset for each level."""
@@ -74,7 +74,9 @@ class Subsampled:
         module: in evaluation mode, and left as it is.
         example: input for it, (1,…); of the size of later ones.
         layers: which subsampling layers are to have an offset, those beside it with each: so many
-            of the deepest levels, or layers by name. None: all of them.
+            of the deepest levels, below 0 of those nearest the image, or layers by name. None: all
+            of them.
+        border: what layers at an offset meet at the border of their maps; see `Phases`.
         method: of the module, which maps (N,…) to (N,…).
         chunk: rows that go through the network together from the image on. Runs that begin deeper
             read less, so that more of them go together. None: all.
@@ -95,6 +97,7 @@ class Subsampled:
         example: Tensor,
         layers: int | Iterable[str] | None = None,
         *,
+        border: Border = "zeros",
         method: str = "forward",
         chunk: int | None = None,
     ) -> None:
@@ -102,10 +105,10 @@ class Subsampled:
             raise ValueError("the network is in training mode: call its eval() first")
         if layers is not None and not isinstance(layers, int):
             layers = [layers] if isinstance(layers, str) else [*layers]
-        if layers in (0, []) or (isinstance(layers, int) and layers < 0):
+        if layers in (0, []):
             raise ValueError(f"layers: at least one, or None for all of them; got {layers!r}")
         every = module.named_modules(remove_duplicate=False)
-        self._phases = {name: Phases(layer) for name, layer in every if may_shift(layer)}
+        self._phases = {name: Phases(layer, border) for name, layer in every if may_shift(layer)}
         if not self._phases:
             raise UnsuitedError("no layer of the network subsamples")
         self._module = module
@@ -362,7 +365,7 @@ def _chosen(levels: list[Level], layers: int | Iterable[str] | None) -> list[Lev
     if layers is None:
         return levels
     if isinstance(layers, int):
-        return levels[-layers:]
+        return levels[-layers:] if layers > 0 else levels[:-layers]
     wanted, known = set(layers), {name for level in levels for name in level.layers}
     for name in sorted(wanted - known):
         raise UserError(f"no subsampling layer is named {name!r}", remedy=did_you_mean(name, known))

@@ -4,6 +4,12 @@ A layer with stride R keeps one of R² phases of the map that it would have with
 (arXiv 2410.01083). At offset (dy,dx) it keeps the one that begins dy rows and dx columns later: its
 input is padded as ever, extended at the far end with zeros, and read from there. Offset (0,0) is
 the layer itself.
+
+So what lies at a map's border changes with the phase: with an even size and a padding of one pixel
+the layer has only ever read padding at the near end, and at the other phase reads it at the far end
+alone. A network may lean on that, most of all where an exam's background is not zero. With the
+border `kept` the map moves instead, its edge continued, below a padding that stays: away from the
+border the activations are the same.
 """
 
 import copy
@@ -11,6 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 import torch
 from timm.layers.blur_pool import BlurPool2d
@@ -23,6 +30,8 @@ from keyslice.errors import UserError
 
 Offset = tuple[int, int]
 """Rows and columns, each less than the stride."""
+Border = Literal["zeros", "kept"]
+"""What a layer at an offset meets at the border of its map; see the module."""
 
 CONVOLUTIONS = (nn.Conv2d, BlurPool2d)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
@@ -79,13 +88,15 @@ class Phases:
 
     Args:
         layer: a convolution or pooling layer, torch's or timm's; it is left as it is.
+        border: what it meets there.
 
     Attributes:
         stride: of rows and columns.
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, border: Border = "zeros") -> None:
         assert may_shift(layer)
+        self._border = border
         self._layer, self._bare, self._kernel = layer, _unpadded(layer), _kernel(layer)
         self.stride = _pair(layer.stride)
         same = type(layer) in _WITHOUT_SAME or getattr(layer, "same_pad", False)
@@ -125,6 +136,8 @@ class Phases:
         if not any(map(any, offsets)):
             return self._layer(maps)
         offsets = [offset for offset in offsets for _ in range(each)]
+        if self._border == "kept":
+            return self._layer(self._moved(maps, offsets))
         size = maps.shape[-2:]
         spans = [a.span(a.outputs(n)) for a, n in zip(self._axes, size, strict=True)]
         sides = [a.around(n) for a, n in zip(self._axes, size, strict=True)]
@@ -136,6 +149,19 @@ class Phases:
         windows = self._windows(pad(maps, _ONE_CHANNEL, value=1.0), spans, sides, offsets)
         sums = avg_pool2d(windows, self._kernel, self.stride, divisor_override=1)
         return sums[:, :-1] / sums[:, -1:].clamp(min=1)
+
+    def _moved(self, maps: Tensor, offsets: Sequence[Offset]) -> Tensor:
+        """Each map moved up and left by its offset; its last row and column go on."""
+        height, width = maps.shape[-2:]
+        more = [stride - 1 for stride in self.stride]
+        longer = pad(maps, (0, more[1], 0, more[0]), mode="replicate")
+        found = torch.empty_like(maps)
+        begin = 0
+        for (down, right), run in groupby(offsets):
+            end = begin + len(list(run))
+            found[begin:end] = longer[begin:end, :, down : down + height, right : right + width]
+            begin = end
+        return found
 
     def _windows(
         self,
