@@ -20,7 +20,11 @@ from keyslice.health import WELL, health
 
 STARTUP_SECONDS = 180.0
 """Until it answers: it takes 10–20 s, and longer where other processes want the cores."""
-VARIABLES = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "0"}
+VARIABLES = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",  # to its log
+}
 LOG = "prefect-of-command.log"
 """Below state/logs."""
 
