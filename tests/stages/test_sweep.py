@@ -39,7 +39,8 @@ def swept(workspace: Workspace) -> Workspace:
     try:
         train(workspace, PARAMS, "ward", "uniform")
         for seed in PARAMS.stage("ward", "uniform").train.seeds:
-            assert len(list(stage.sweep(workspace, PARAMS, "ward", "uniform", seed))) == len(stage.WAYS)
+            found = list(stage.sweep(workspace, PARAMS, "ward", "uniform", seed))
+            assert found == [way.name for way in stage.WAYS]
     finally:
         torch.set_num_threads(threads)
     return workspace
