@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -194,6 +195,24 @@ def test_what_validation_exams_would_have_one_choose_is_told(found, gained: floa
         assert told in shown.markdown(table)
 
 
+def test_intervals_that_leave_0_out_are_counted_apart_for_states_and_views() -> None:
+    rows = pd.DataFrame(
+        [
+            ("entropy", 0.01, 0.2),
+            ("entropy", -0.2, -0.01),
+            ("random", -0.3, -0.1),
+            ("random", -0.1, 0.1),
+            (VIEWS, 0.02, 0.1),
+            (VIEWS, 0.0, 0.1),
+        ],
+        columns=["way", "auc_gain_low", "auc_gain_high"],
+    )
+    assert shown.counted([rows, rows[:1]]) == (
+        "Intervals of the gain in AUC: 2 above 0 and 2 below of 5 rows of states, "
+        "1 above 0 and 0 below of 2 rows of views."
+    )
+
+
 def test_a_section_has_a_row_for_each_way_and_a_picture(swept: Workspace, tmp_path: Path) -> None:
     page = tmp_path / "results.md"
     found = sweeping.tables(swept, PARAMS, "ward", ["uniform"])
@@ -206,6 +225,7 @@ def test_a_section_has_a_row_for_each_way_and_a_picture(swept: Workspace, tmp_pa
     seeds = PARAMS.stage("ward", "uniform").train.seeds
     weights = [swept.models("ward", "uniform") / f"seed-{n}" / "model.safetensors" for n in seeds]
     assert all(files.sha256(file)[:12] in text for file in weights)
+    assert shown.counted(found.values()) in text
     drawn = (tmp_path / "figures" / "ward-test-time.svg").read_text()
     assert drawn.startswith("<svg")
     assert "gain in AUC" in drawn

@@ -136,6 +136,8 @@ def section(
 `keyslice experiment {dataset} {options}` · dataset version
 `{versioning.prepared_version(workspace, dataset)}`.
 
+{sweep.counted(found.values())}
+
 ![gain in AUC against cost]({picture.relative_to(page.parent).as_posix()})
 
 {chr(10).join(parts)}

@@ -119,6 +119,21 @@ def best(table: pd.DataFrame) -> str:
     )
 
 
+def counted(tables: Iterable[pd.DataFrame]) -> str:
+    """In how many rows of `gains` the interval of the gain in AUC leaves 0 out, and how."""
+    table = pd.concat(tables)
+    views = table["way"] == VIEWS
+
+    def told(rows: pd.DataFrame, name: str) -> str:
+        above, below = (rows["auc_gain_low"] > 0).sum(), (rows["auc_gain_high"] < 0).sum()
+        return f"{above} above 0 and {below} below of {len(rows)} rows of {name}"
+
+    return (
+        "Intervals of the gain in AUC: "
+        f"{told(table[~views], 'states')}, {told(table[views], 'views')}."
+    )
+
+
 def _over(
     before: Assessment, after: Assessment, metric: str, name: str, confidence: float
 ) -> dict[str, float]:
