@@ -78,7 +78,8 @@ def test_a_model_version_is_named_in_three_ways(story, ask, words_):
     assert told.startswith("scans version 2, the champion")
     assert f"data scans@{story.last}" in told
     assert "train: 1 exam of 1 patient validation: 0 exams test: 1 exam of 1 patient" in told
-    assert "failed by auc, site [b]; look 1 of 30, against champion 1 and anchor 1" in told
+    looked = "look 1 of 30 at the test set"
+    assert f"failed by auc, site [b]; {looked}, against champion 1 and anchor 1" in told
     assert "approved by [bold]Bea, over the failed auc: [red]urgent" in told
     assert digits("weights", 2) in told
 

@@ -278,7 +278,7 @@ def _gate(event: Event) -> str:
     return (
         f"{event.time:{TIME}} {facts['outcome']}"
         + (f" by {', '.join(failed)}" if failed else "")
-        + f"; look {facts['look']} of {facts['looks']}"
+        + f"; look {facts['look']} of {facts['looks']} at the test set"
         + (f", against {' and '.join(against)}" if against else ", no champion yet")
         + _event(event)
     )

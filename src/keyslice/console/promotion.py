@@ -67,7 +67,7 @@ def show_gate(event: Event) -> None:
     """The table of a gate's criteria, and what follows from it."""
     found = event.payload
     against = "no champion yet" if found["champion"] is None else f"version {found['champion']}"
-    look = f", look {found['look']} of {found['looks']}" if found["look"] else ""
+    look = f", look {found['look']} of {found['looks']} at them" if found["look"] else ""
     say(
         out,
         f"[bold]{found['model']}[/bold] version {found['version']} against {against}, on "
