@@ -65,14 +65,6 @@ def check(workspace: Workspace, params: Params) -> None:
     """
     elsewhere.check(workspace, params.run.remote or "")
     address, api = params.run.scheduler or "", PREFECT_API_URL.value()
-    if api is None:
-        raise UserError(
-            "PREFECT_API_URL is not set",
-            where="run.engine: dask",
-            rule="workers tell Prefect's server what they do; one that a run starts for itself "
-            "answers nobody else",
-            remedy="keyslice up, and an address of it that the workers reach",
-        )
     with connected(address) as client:
         found: Any = client.run(_look_around, api, on_error="return")
     if not found:

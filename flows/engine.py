@@ -34,7 +34,8 @@ def task_runner(
         alone: by hand, not one of the service, which runs up to `service.retrainings` side by side.
 
     Raises:
-        UserError: the runner is not installed, or `parallel` is not its to say.
+        UserError: the runner is not installed, or `parallel` is not its to say; or its workers
+            would know of no Prefect server.
     """
     if params.run.engine == "dask":
         yield _dask(params, parallel)
@@ -97,6 +98,15 @@ def _dask(params: Params, parallel: int | None) -> Any:
             where="params.yaml: run.engine: dask",
             remedy="uv pip install 'keyslice[dask]'",
         )
+    from prefect.settings import PREFECT_API_URL
     from prefect_dask.task_runners import DaskTaskRunner
 
+    if PREFECT_API_URL.value() is None:
+        raise UserError(
+            "PREFECT_API_URL is not set",
+            where="run.engine: dask",
+            rule="workers tell Prefect's server what they do; one that a run starts for itself "
+            "answers nobody else",
+            remedy="keyslice up, and an address of it that the workers reach",
+        )
     return DaskTaskRunner(address=params.run.scheduler)

@@ -39,12 +39,11 @@ def environment(workspace: Workspace, *, verbose: bool = False) -> dict[str, str
         "PREFECT_HOME": str(workspace.state / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-        # It takes 10–20 s, and longer where other processes want the cores.
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        # `flows.own_server` starts the one for a run, and ends it.
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         # Failures are told in the end, in a line each; Prefect's log has their tracebacks.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL",
-        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING" if verbose else "CRITICAL",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",  # to its log
         "PREFECT_CLI_PROMPT": "false",
         # After 2, 4, 8, … seconds: a run outlives a server that is away for 17 minutes.
         "PREFECT_CLIENT_MAX_RETRIES": "9",

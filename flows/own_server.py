@@ -6,27 +6,25 @@ together with the work whose end it is to be told of, and one whose command is k
 
 import atexit
 import contextvars
-import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
+from flows.server import LISTENING
 from keyslice import versioning
 from keyslice.config import Workspace
 from keyslice.errors import RunError
-from keyslice.health import WELL, health
+from keyslice.health import STARTUP_SECONDS, WELL, health
 
-STARTUP_SECONDS = 180.0
-"""Until it answers: it takes 10–20 s, and longer where other processes want the cores."""
-VARIABLES = {
-    "PREFECT__SERVER_EPHEMERAL": "1",
-    "PREFECT_UI_ENABLED": "0",
-    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",  # to its log
-}
+COMMAND = ("-P", "-m", "flows.server", "--host", "127.0.0.1", "--port", "0", "--ephemeral")
 LOG = "prefect-of-command.log"
 """Below state/logs."""
+_pages: dict[Path, str] = {}
+"""Of those that this process has started, by workspace."""
 
 
 @contextmanager
@@ -43,41 +41,66 @@ def own_server(workspace: Workspace) -> Iterator[None]:
     if PREFECT_API_URL.value():
         yield
         return
-    page = f"http://127.0.0.1:{_free_port()}"
-    context = contextvars.copy_context()  # whose children end with it, not this block's
-    with ExitStack() as stack:
-        context.run(stack.enter_context, _served(workspace, page))
-        # After the threads by which Prefect tells it.
-        atexit.register(context.run, stack.pop_all().close)
+    page = _pages.get(workspace.root)
+    if page is None or not _well(page):
+        page = _pages[workspace.root] = _started(workspace)
     with temporary_settings({PREFECT_API_URL: f"{page}/api"}):
         yield
 
 
+def _started(workspace: Workspace) -> str:
+    """The address of a new one."""
+    context = contextvars.copy_context()  # whose children end with it, not with the caller's
+    with ExitStack() as stack:
+        page = context.run(stack.enter_context, _served(workspace))
+        # After the threads by which Prefect tells it.
+        atexit.register(context.run, stack.pop_all().close)
+    return page
+
+
 @contextmanager
-def _served(workspace: Workspace, page: str) -> Iterator[None]:
+def _served(workspace: Workspace) -> Iterator[str]:
     with versioning.children(leashed=True):
+        port: Future[str] = Future()
         server = threading.Thread(
-            target=contextvars.copy_context().run, args=(_serve, workspace, page), daemon=True
+            target=contextvars.copy_context().run, args=(_serve, workspace, port), daemon=True
         )
         server.start()
         deadline = time.monotonic() + STARTUP_SECONDS
-        while health(f"{page}/api/health", own=True) != WELL:
-            if not server.is_alive() or time.monotonic() > deadline:
-                how = "does not answer" if server.is_alive() else "has ended"
-                raise RunError(f"the run's own server {how}, see state/logs/{LOG}")
+        try:
+            page = f"http://127.0.0.1:{port.result(STARTUP_SECONDS)}"
+        except TimeoutError:
+            raise _failed("does not answer") from None
+        # Its port is its own as long as it runs: whoever answers then is it.
+        while not (well := _well(page)) and server.is_alive() and time.monotonic() < deadline:
             time.sleep(0.1)
-        yield
+        if not server.is_alive():
+            raise _failed("has ended")
+        if not well:
+            raise _failed("does not answer")
+        yield page
     server.join()  # its note is gone then
 
 
-def _serve(workspace: Workspace, page: str) -> None:
-    port = page.rpartition(":")[2]
-    command = (sys.executable, "-P", "-m", "flows.server", "--host", "127.0.0.1", "--port", port)
+def _serve(workspace: Workspace, port: "Future[str]") -> None:
+    """Until it ends; its port, or why it has none, is told."""
+
+    def heard(line: str) -> None:
+        if line.startswith(LISTENING) and not port.done():
+            port.set_result(line.removeprefix(LISTENING))
+
     log = workspace.state / "logs" / LOG
-    versioning.run(command, cwd=workspace.root, log=log, variables=VARIABLES)
+    try:
+        versioning.run((sys.executable, *COMMAND), cwd=workspace.root, log=log, on_line=heard)
+        raise _failed("has ended")
+    except Exception as error:
+        if not port.done():
+            port.set_exception(error)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _well(page: str) -> bool:
+    return health(f"{page}/api/health", own=True) == WELL
+
+
+def _failed(how: str) -> RunError:
+    return RunError(f"the run's own server {how}, see state/logs/{LOG}")

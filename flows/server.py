@@ -10,12 +10,16 @@ forgery, which a name that another site points at this machine (DNS rebinding) g
 import argparse
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
+
+import click
 
 from flows.environment import ASKED
 from keyslice.loopback import loopback
 
+LISTENING = "listening on port "
 REFUSED = b"this server has no password, so it answers pages of its own, on this machine, alone\n"
 
 Message = MutableMapping[str, Any]
@@ -51,7 +55,10 @@ def near(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def main() -> None:
-    """As `prefect server start --host HOST --port PORT`."""
+    """As `prefect server start --host HOST --port PORT`; at port 0 it is at a free one.
+
+    When it has its port it tells which, after LISTENING.
+    """
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
@@ -59,9 +66,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--ephemeral", action="store_true", help="no pages, no services")
     given = parser.parse_args()
-    server, app = get_current_settings().server, create_app(final=True)
-    uvicorn.run(
+    server = get_current_settings().server
+    app = create_app(ephemeral=given.ephemeral, final=True)
+    config = uvicorn.Config(
         app if os.environ.get(ASKED) else guarded(app),
         host=given.host,
         port=given.port,
@@ -70,6 +79,10 @@ def main() -> None:
         ws_ping_timeout=server.api.websocket_ping_timeout,
         log_level=server.logging_level.lower(),
     )
+    opened = config.bind_socket()
+    click.echo(f"{LISTENING}{opened.getsockname()[1]}")
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run([opened])
 
 
 if __name__ == "__main__":

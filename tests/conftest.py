@@ -195,7 +195,7 @@ def _one_reader_for_all(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def interruptible() -> Iterator[None]:
+def ctrl_c() -> Iterator[None]:
     """SIGINT interrupts, also where the tests were started in the background, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

@@ -451,7 +451,7 @@ def test_leaving_by_an_exception_ends_the_whole_group(tmp_path: Path) -> None:
     assert gone(pids[0])
 
 
-@pytest.mark.usefixtures("interruptible")
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_the_whole_group(tmp_path: Path) -> None:
     pids: list[int] = []
 
@@ -495,6 +495,48 @@ def test_leaving_the_block_ends_children_of_other_threads_and_starts_none(tmp_pa
     assert gone(pids[0])
     with pytest.raises(versioning.ChildrenEndedError):
         context.copy().run(versioning.run, ["true"], cwd=tmp_path)
+
+
+# One that does not hear the request.
+DEAF = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_whoever_asks_twice_has_all_of_them_ended_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "GRACE", 600.0)
+    pids: list[int] = []
+    started = threading.Barrier(3)
+    threads: list[threading.Thread] = []
+
+    def note(line: str) -> None:
+        pids.append(int(line))
+        started.wait(60)
+
+    def child() -> None:
+        versioning.run([sys.executable, "-c", DEAF], cwd=tmp_path, on_line=note)
+
+    def left() -> None:
+        with versioning.children():
+            for _ in range(2):
+                context = contextvars.copy_context()
+                threads.append(threading.Thread(target=context.run, args=(child,), daemon=True))
+                threads[-1].start()
+            started.wait(60)
+            threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        left()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert all(map(gone, pids))
 
 
 def test_what_a_killed_owner_left_running_is_ended(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from keyslice import __version__, space
-from keyslice.errors import RunError, UserError, without_credentials
+from keyslice.errors import RunError, StoppedError, UserError, without_credentials
 
 if TYPE_CHECKING:
     from keyslice.config import Params, Workspace
@@ -53,6 +53,8 @@ class Group(click.Group):
 def _fail(error: Exception) -> NoReturn:
     if isinstance(error, UserError):
         _end(f"error: {error}", 2)
+    if isinstance(error, StoppedError):
+        _end(f"stopped; {error}", 130)
     if isinstance(error, RunError):
         _end(f"failed: {error}", 1)
     from keyslice.console import crash
@@ -75,7 +77,7 @@ def main() -> None:
     Commands run inside a workspace: a clone of the repository, with its settings in params.yaml.
     `keyslice demo` is the place to start.
 
-    Exit codes: 0 done, 1 something failed, 2 a mistake in settings or input.
+    Exit codes: 0 done, 1 something failed, 2 a mistake in settings or input, 130 stopped.
     """
 
 

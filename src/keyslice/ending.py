@@ -8,10 +8,13 @@ from types import FrameType
 
 
 def signals() -> tuple[signal.Signals, ...]:
-    """SIGTERM, SIGINT and SIGHUP, the last unless whoever started it wants it ignored (nohup)."""
-    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    hangup = () if ignored else (signal.SIGHUP,)
-    return (signal.SIGTERM, signal.SIGINT, *hangup)
+    """SIGTERM, SIGINT and SIGHUP, but for those that whoever started it wants ignored.
+
+    So does `nohup` the last one, and a script that of Ctrl-C for what it starts in the background.
+    """
+    every = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    # None: what handles it was set by other than Python, and could not be set back.
+    return tuple(one for one in every if signal.getsignal(one) not in (signal.SIG_IGN, None))
 
 
 @contextmanager

@@ -25,6 +25,10 @@ class RunError(Exception):
     """Something failed that is nobody's mistake: one line, exit code 1; the log has the rest."""
 
 
+class StoppedError(RunError):
+    """Somebody stopped it, by Ctrl-C or a signal: exit code 130, as shells have it."""
+
+
 def without_credentials(text: str) -> str:
     """`text` with the user and password of every address in it left out."""
     return re.sub(r"://[^/\s]*@", "://", text)

@@ -7,6 +7,8 @@ import httpx
 from keyslice.loopback import loopback
 
 WELL = "well"
+STARTUP_SECONDS = 180.0
+"""That a server has until it answers: it takes 10–20 s, longer where others want the cores."""
 TIMEOUT = 5.0
 """Seconds that a server has for each step of its answer."""
 

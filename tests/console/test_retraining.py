@@ -62,6 +62,19 @@ def test_a_script_reads_what_was_retrained(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("workspace")
+def test_one_that_is_stopped_has_not_failed(monkeypatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    retrained(monkeypatch)
+    monkeypatch.setattr("flows.retrain.run", interrupted)
+    result = CliRunner().invoke(main, ["retrain", "a", "--json"])
+    assert result.exit_code == 130
+    last = result.stderr.splitlines()[-1]
+    assert last == "stopped; the same command goes on from what is done"
+
+
+@pytest.mark.usefixtures("workspace")
 def test_a_script_reads_the_model_that_is_there_where_nothing_is_new() -> None:
     assert json.loads(told("retrain", "a", "--json").stdout) == {"a": entry("a", None, 3)}
 

@@ -86,7 +86,7 @@ def test_a_failed_variant_stops_no_other_and_mending_it_completes_the_retraining
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.usefixtures("prefect", "interruptible")
+@pytest.mark.usefixtures("prefect", "ctrl_c")
 def test_ctrl_c_and_what_asks_a_process_to_end_ends_the_stages_that_run(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:

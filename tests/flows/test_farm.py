@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
 from prefect_dask.task_runners import PrefectDaskFuture
 
-from flows import cluster, farm
+from flows import cluster, farm, own_server, retrain
 from keyslice import versioning
 from keyslice.config import Params, Run, Workspace, load
 from keyslice.errors import UserError
@@ -52,7 +52,7 @@ def params(workspace: Workspace, address: str) -> Params:
     return load(workspace.params).model_copy(update={"run": run})
 
 
-def refused(workspace: Workspace, address: str, api: str | None = None) -> str:
+def refused(workspace: Workspace, address: str, api: str) -> str:
     """Why the cluster is unfit; empty: it is fit."""
     with temporary_settings({PREFECT_API_URL: api}):
         try:
@@ -70,9 +70,18 @@ def test_a_cluster_like_the_flow_that_reaches_prefects_server_is_fit(
 
 
 def test_a_server_that_only_the_flow_reaches_is_refused(workspace: Workspace, address: str) -> None:
-    assert "PREFECT_API_URL is not set" in refused(workspace, address)
     said = refused(workspace, address, "http://127.0.0.1:1/api")
     assert "does not reach Prefect's server at http://127.0.0.1:1/api: ConnectError" in said
+
+
+def test_without_an_address_of_prefects_server_nothing_is_begun(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrain, "load", lambda _: params(workspace, "tcp://127.0.0.1:1"))
+    monkeypatch.setattr(own_server, "_started", lambda _: pytest.fail("started"))
+    told = "^run.engine: dask: PREFECT_API_URL is not set; "
+    with temporary_settings({PREFECT_API_URL: None}), pytest.raises(UserError, match=told):
+        retrain.run(workspace, ["tiny"])
 
 
 def test_a_scheduler_that_does_not_answer_is_named(workspace: Workspace) -> None:

@@ -12,7 +12,7 @@ from keyslice.console.output import err, out, print_json, say
 from keyslice.console.promotion import show_gate
 from keyslice.console.results import entry, show_comparison, show_exams
 from keyslice.console.selection import chosen
-from keyslice.errors import RunError
+from keyslice.errors import StoppedError
 from keyslice.provenance import ledger, standing
 from keyslice.registry.publish import published
 
@@ -54,8 +54,7 @@ def run(
     try:
         done = run_flow(workspace, names, parallel=parallel, verbose=verbose, console=err)
     except KeyboardInterrupt:
-        again = f"keyslice retrain {' '.join(datasets)}".strip()
-        raise RunError(f"stopped; `{again}` goes on from what is done") from None
+        raise StoppedError("the same command goes on from what is done") from None
     if as_json:
         print_json(
             {

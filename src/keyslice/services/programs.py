@@ -78,7 +78,6 @@ def _prefect(workspace: Workspace, params: Params, who: Account | None) -> Progr
     host, port = params.service.host, params.service.prefect_port
     page = f"http://{_ANY.get(host, host)}:{port}"
     variables = environment(workspace) | {
-        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         # Relative: a browser on another machine asks the host by which it came.
         "PREFECT_SERVER_UI_API_URL": "/api",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": page,  # no page but its own

@@ -14,11 +14,9 @@ import psutil
 from keyslice import ending, versioning
 from keyslice.config import Workspace
 from keyslice.errors import RunError, UserError
-from keyslice.health import WELL, health
+from keyslice.health import STARTUP_SECONDS, WELL, health
 from keyslice.services.programs import SERVING, Program
 
-STARTUP_SECONDS = 180.0
-"""That a server has until it answers. One that runs has longer: it may be at its database."""
 REMINDER_SECONDS = 60.0
 """From one word about a server that does not answer yet to the next."""
 STOP_SECONDS = 60.0

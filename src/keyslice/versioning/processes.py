@@ -187,10 +187,15 @@ def children(*, leashed: bool = False) -> Iterator[Callable[[], None]]:
         with family.lock:
             family.closed = True
             left = list(family.running)
-        for process in left:
-            _signal_group(process.pid, signal.SIGTERM)  # all at once: they end side by side
-        for process in left:
-            _end_group(process)
+        try:
+            for process in left:
+                _signal_group(process.pid, signal.SIGTERM)  # all at once: they end side by side
+            for process in left:
+                _end_group(process)
+        except BaseException:  # a second Ctrl-C cuts the grace of all of them short
+            for process in left:
+                _signal_group(process.pid, signal.SIGKILL)
+            raise
 
     token = _family.set(family)
     try:
