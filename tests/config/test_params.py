@@ -286,7 +286,7 @@ def test_how_often_to_look_is_checked_before_work_starts(complaint, test_time, s
     ("layers", "searched", "said"),
     [
         (2, 2, "the deepest 2 levels of subsampling layers,"),
-        ("first 12", -12, "the first 12 levels of subsampling layers,"),
+        ("first 12", slice(12), "the first 12 levels of subsampling layers,"),
         ("all", None, "all subsampling layers,"),
         (["a", "b"], ("a", "b"), "the layers a, b,"),
     ],

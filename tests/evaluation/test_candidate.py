@@ -107,6 +107,14 @@ def test_one_that_would_be_better_off_with_one_look_carries_a_warning(before, wa
     assert not choose(often, ("best",), 1).warning
 
 
+def test_a_loss_of_balanced_accuracy_is_one_too():
+    same = assessment([0.90, 0.90], macs=300, error=0.01)
+    other = assessment([0.95, 0.95], macs=100, error=0).estimates["auc"]
+    once = Assessment(_of_both(same).estimates | {"balanced_accuracy": other}, same.figures)
+    warning = choose({"best": _of_both(same)}, ("best",), 1, {"best": once}, 0.95).warning
+    assert warning.startswith("With one look its balanced accuracy on validation exams is higher")
+
+
 def _of_both(one):
     """The same for balanced accuracy."""
     return Assessment(one.estimates | {"balanced_accuracy": one.estimates["auc"]}, one.figures)

@@ -143,6 +143,12 @@ def test_what_looking_more_than_once_gains_and_costs_fits_80_columns(often):
         assert line[-1] == "3.00×"
 
 
+def test_gains_are_told_where_no_variant_sees_all_frames(often):
+    blind = often.assign(cost=np.nan, plain_cost=np.nan)
+    assert [line.split()[-1] for line in shown(gains(blind)) if "±" in line or "(" in line]
+    assert "+ looks more than once" in shown(terminal(blind, "uniform", None))[-1]
+
+
 def test_who_loses_by_looking_more_than_once_is_marked(often):
     interval = {"balanced_accuracy_gain_low": -0.3, "balanced_accuracy_gain_high": -0.1}
     worse = often.copy()

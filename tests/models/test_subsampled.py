@@ -192,8 +192,8 @@ def test_layers_side_by_side_have_one_offset_and_layers_may_be_named() -> None:
     deepest = Subsampled(module, frames, 2)
     every = Subsampled(module, frames).levels
     assert deepest.levels == every[-2:]
-    assert Subsampled(module, frames, -2).levels == every[:2]
-    assert Subsampled(module, frames, -99).levels == every
+    assert Subsampled(module, frames, slice(2)).levels == every[:2]
+    assert Subsampled(module, frames, slice(99)).levels == every
     with pytest.raises(UserError, match=r"did you mean 'network\.layer3\.0\.conv1'"):
         Subsampled(module, frames, ["network.layer3.0.conv"])
 

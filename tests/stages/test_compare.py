@@ -286,6 +286,28 @@ def test_the_report_tells_what_looking_more_than_once_gains_and_costs(workspace,
     assert "gain in AUC" in (folder / "comparison.md").read_text()
 
 
+@pytest.mark.usefixtures("_no_figures")
+@pytest.mark.parametrize("worse", ["validation", "test"])
+def test_only_a_loss_on_validation_exams_speaks_against_the_candidate(workspace, worse):
+    path = workspace.results("toy", "das") / "predictions.parquet"
+    table = predictions.read(path)
+    truth = table["label"].map(lambda label: np.array([0.9, 0.1][:: 1 - 2 * label]))
+    opposite = truth.map(lambda p: p[::-1])
+    lost = table["split"] == worse
+    often = {"probabilities": truth.mask(lost, opposite), "macs": 60.0}
+    once = {"plain_probabilities": opposite.mask(lost, truth), "plain_macs": 30.0}
+    predictions.write(table.assign(**often, **once), path)
+    looks = {"budget": 4, "variants": {"full": {"budget": 1}, "uniform": {"budget": 1}}}
+    own = {"evaluate": {"resamples": 50, "test_time": looks}, "compare": {"candidates": ["das"]}}
+    folder = run(workspace, settings(**own))
+    candidate = json.loads((folder / "candidate.json").read_text())
+    assert candidate["variant"] == "das"
+    warned = (
+        "With one look its AUC on validation exams is higher, by 1.000 (" in (candidate["warning"])
+    )
+    assert warned is (worse == "validation")
+
+
 def test_how_often_variants_look_is_said_once_where_all_do_alike(workspace):
     for variant in VARIANTS:
         path = workspace.results("toy", variant) / "predictions.parquet"

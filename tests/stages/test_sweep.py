@@ -178,20 +178,31 @@ def test_gains_are_over_one_look_and_over_views_that_cost_as_much(found) -> None
     assert own["auc_gain_low"] <= own["auc_gain"] <= own["auc_gain_high"]
 
 
-@pytest.mark.parametrize("gained", [-0.1, 0.0, 0.2])
-def test_what_validation_exams_would_have_one_choose_is_told(found, gained: float) -> None:
+@pytest.mark.parametrize(("gained", "low"), [(-0.1, -0.2), (0.0, -0.1), (0.2, -0.01), (0.2, 0.01)])
+def test_what_validation_exams_would_have_one_choose_is_told(
+    found, gained: float, low: float
+) -> None:
     table = shown.gains(found, Evaluate(resamples=9))
-    table["validation_auc_gain"] = gained - 0.5
+    table["validation_auc_gain"], table["validation_auc_gain_low"] = gained - 0.5, -1.0
     two = table.index[[3, 7]]
     table.loc[two, "validation_auc_gain"] = gained
+    table.loc[two, "validation_auc_gain_low"] = low
+    table.loc[table.index[5], "validation_auc_gain"] = 0.3 if low > 0 else -0.3  # by chance
     row = table.loc[two].sort_values("cost").iloc[0]
     told = shown.best(table)
     if gained <= 0:
         assert told == "On validation exams nothing gains in AUC: one look it is."
     else:
-        way = f"{row['way']}, {row['aggregation']}, budget {row['budget']}"
-        assert told.startswith(f"Best on validation exams by AUC (+0.200): {way}, ")
-        assert difference(row, "auc_gain") in told
+        first = (
+            "Best on validation exams by AUC:"
+            if low > 0
+            else "On validation exams no gain in AUC can be told from 0; the largest is that of"
+        )
+        assert told.startswith(
+            f"{first} {row['way']}, {row['aggregation']}, budget {row['budget']}, "
+        )
+        assert f": {difference(row, 'validation_auc_gain')}, " in told
+        assert f"On test exams: {difference(row, 'auc_gain')}, " in told
         assert told in shown.markdown(table)
 
 
@@ -226,6 +237,8 @@ def test_a_section_has_a_row_for_each_way_and_a_picture(swept: Workspace, tmp_pa
     weights = [swept.models("ward", "uniform") / f"seed-{n}" / "model.safetensors" for n in seeds]
     assert all(files.sha256(file)[:12] in text for file in weights)
     assert shown.counted(found.values()) in text
+    told = {way.name: f"- `{way.name}`: {way.settings.states}\n" for way in stage.WAYS}
+    assert all((line in text) is (name != VIEWS) for name, line in told.items())
     drawn = (tmp_path / "figures" / "ward-test-time.svg").read_text()
     assert drawn.startswith("<svg")
     assert "gain in AUC" in drawn

@@ -97,12 +97,8 @@ View = Literal[
     "shift_down_left",
     "shift_down_right",
 ]
-_ALL_OR_FIRST = "^(all|first [1-9][0-9]*)$"
-Layers = (
-    Positive
-    | Annotated[str, Field(pattern=_ALL_OR_FIRST)]
-    | Annotated[tuple[str, ...], Field(min_length=1)]
-)
+_ALL_OR_FIRST = "all|first [1-9][0-9]*"
+Layers = Positive | str | tuple[str, ...]
 
 
 class StateAttention(Settings):
@@ -130,8 +126,8 @@ class TestTime(Settings):
     """What the states' maps come to."""
     layers: Layers = 3
     """Subsampling layers that are searched: those of so many of the deepest levels, all, of so many
-    nearest the image (first 2), or by name. A run at other phases of a deep one begins deep, and
-    costs less."""
+    nearest the image (first 2), where there are so many; or by name. A run at other phases of a
+    deep one begins deep, and costs less."""
     border: Literal["zeros", "kept"] = "zeros"
     """What these meet at the border of their maps: more zeros, as the method has it, or what they
     have met in training, below which the map moves."""
@@ -194,37 +190,42 @@ class TestTime(Settings):
         return self.budget > 1 and "learned" in (self.criterion, self.aggregation)
 
     @property
-    def searched(self) -> int | tuple[str, ...] | None:
+    def searched(self) -> int | slice | tuple[str, ...] | None:
         """`layers` as `keyslice.models.discarded.Subsampled` takes them."""
         if isinstance(self.layers, str):
-            return None if self.layers == "all" else -int(self.layers.removeprefix("first "))
+            return None if self.layers == "all" else slice(int(self.layers.removeprefix("first ")))
         return self.layers
+
+    @property
+    def states(self) -> str:
+        """Which states are searched, in words."""
+        if isinstance(self.layers, tuple):
+            layers = f"the layers {', '.join(self.layers)}"
+        elif self.layers == "all":
+            layers = "all subsampling layers"
+        else:
+            which = f"deepest {self.layers}" if isinstance(self.layers, int) else self.layers
+            layers = f"the {which} levels of subsampling layers"
+        if self.border == "kept":
+            layers += " (their border kept)"
+        order = {
+            "entropy": "the most certain first",
+            "learned": "the best by learned attention first",
+            "random": "in random order",
+        }[self.criterion]
+        return f"states of {layers}, {order}"
 
     @property
     def words(self) -> str:
         """How often, in words."""
         parts = list[str]()
         if self.budget > 1:
-            if isinstance(self.layers, tuple):
-                layers = f"the layers {', '.join(self.layers)}"
-            elif self.layers == "all":
-                layers = "all subsampling layers"
-            else:
-                which = f"deepest {self.layers}" if isinstance(self.layers, int) else self.layers
-                layers = f"the {which} levels of subsampling layers"
-            if self.border == "kept":
-                layers += " (their border kept)"
-            criterion = {
-                "entropy": "the most certain first",
-                "learned": "the best by learned attention first",
-                "random": "in random order",
-            }[self.criterion]
             aggregation = {
                 "mean": "their mean",
                 "entropy": "weighted by certainty",
                 "learned": "weighted by learned attention",
             }[self.aggregation]
-            parts.append(f"at {self.budget} states of {layers}, {criterion}, {aggregation}")
+            parts.append(f"at {self.budget} {self.states}, {aggregation}")
         if self.views:
             views = ", ".join(view.replace("_", " ") for view in self.views)
             parts.append(f"the mean of {len(self.views) + 1} views: as it is, {views}")

@@ -130,6 +130,14 @@ def section(
         f"{sweep.markdown(table)}"
         for name, table in found.items()
     ]
+    from keyslice.stages.sweep import WAYS
+
+    tried = {name for table in found.values() for name in table["way"]}
+    ways = [
+        f"- `{one.name}`: {one.settings.states}"
+        for one in WAYS
+        if one.name in tried and one.name != sweep.VIEWS
+    ]
     return f"""
 ## {dataset}, looking more than once
 
@@ -145,7 +153,9 @@ Gains over one look, mean over seeds, with intervals ({settings.confidence:.0%})
 patients, in pairs. Cost is multiply-accumulates, one look = 1. Views are flips and shifts by a
 pixel; a search is held against as many of them as cost nearest to the same (1: the one look
 itself). What is learned was learned with the largest budget. Rows are alike where searches find the
-same states: with strides of 2 any criterion begins with the same four.
+same states: with strides of 2 any criterion begins with the same five.
+
+{chr(10).join(ways)}
 """
 
 

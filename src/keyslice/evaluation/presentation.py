@@ -147,8 +147,8 @@ def terminal(table: pd.DataFrame, reference: str | None, candidate: str | None) 
 
 
 def _looks_more(table: pd.DataFrame) -> pd.Series:
-    """Which variants do so; an earlier release's table does not tell."""
-    return table["plain_cost"].notna() if "plain_cost" in table else table["variant"].isna()
+    """Which variants do so; an earlier release's table has no gains."""
+    return table.get("auc_gain", pd.Series(float("nan"), table.index)).notna()
 
 
 def gains(table: pd.DataFrame) -> Table | None:

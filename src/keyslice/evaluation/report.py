@@ -13,6 +13,7 @@ from keyslice.evaluation import contact_sheet, pages, palette, plots, presentati
 from keyslice.evaluation.candidate import Candidate
 from keyslice.evaluation.predictions import predicted
 from keyslice.evaluation.runs import Run, Start, unequal
+from keyslice.evaluation.summary import NAMES
 from keyslice.exams.source import UNKNOWN
 
 FramesOf = Callable[[str], np.ndarray]
@@ -49,7 +50,7 @@ def overview(content: Content) -> dict[str, str]:
     test, looks = _test(content)
     figures = {"positions": where.positions(test, looks), "exam_maps": where.exam_maps(test, looks)}
     if content.table["cost"].notna().all():
-        figures |= {metric: plots.cost(content.table, metric, looks) for metric in plots.NAMES}
+        figures |= {metric: plots.cost(content.table, metric, looks) for metric in NAMES}
         if content.table["auc_gain"].notna().any():
             figures["looks"] = plots.more_looks(content.table, "auc", looks)
     return {name: palette.svg(figure) for name, figure in figures.items()}

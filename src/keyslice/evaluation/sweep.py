@@ -69,7 +69,7 @@ def gains(found: Mapping[Looks, pd.DataFrame], settings: Evaluate) -> pd.DataFra
             <metric>_once_mean and _sd (over seeds), for auc and balanced_accuracy: of one look;
             <metric>_gain, with _low and _high, for auc and balanced_accuracy: over one look, in
             pairs; <metric>_minus_views: over so many views, NaN of views themselves;
-            validation_<metric>_gain: what there is to choose by.
+            validation_<metric>_gain, with _low and _high: what there is to choose by.
     """
     names = {str(tuple(looks)): looks for looks in found}
     tables = {name: found[looks] for name, looks in names.items()}
@@ -93,7 +93,7 @@ def gains(found: Mapping[Looks, pd.DataFrame], settings: Evaluate) -> pd.DataFra
             if beside == looks:
                 row |= dict.fromkeys((n for n in row if f"{metric}_minus_views" in n), np.nan)
             own = _over(validation[ONCE], validation[looks], metric, "gain", settings.confidence)
-            row[f"validation_{metric}_gain"] = own[f"{metric}_gain"]
+            row |= {f"validation_{name}": value for name, value in own.items()}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -104,18 +104,24 @@ def best(table: pd.DataFrame) -> str:
     Args:
         table: of `gains`.
     """
-    highest = table["validation_auc_gain"].max()
-    if not highest > 0:
+    if not table["validation_auc_gain"].max() > 0:
         return "On validation exams nothing gains in AUC: one look it is."
-    [row] = [
-        one
-        for _, one in table[table["validation_auc_gain"] == highest].nsmallest(1, "cost").iterrows()
-    ]
+    sure = table[table["validation_auc_gain_low"] > 0]
+    ranked = table if sure.empty else sure
+    row = ranked.sort_values(["validation_auc_gain", "cost"], ascending=[False, True]).iloc[0]
+    first = (
+        "On validation exams no gain in AUC can be told from 0; the largest is that of"
+        if sure.empty
+        else "Best on validation exams by AUC:"
+    )
+    there, here = (
+        f"{difference(row, f'{split}auc_gain')}, in balanced accuracy"
+        f" {difference(row, f'{split}balanced_accuracy_gain')}"
+        for split in ("validation_", "")
+    )
     return (
-        f"Best on validation exams by AUC ({signed(highest)}): {row['way']}, {row['aggregation']},"
-        f" budget {row['budget']}, {row['cost']:.1f} times the cost. On test exams it gains"
-        f" {difference(row, 'auc_gain')} in AUC, {difference(row, 'balanced_accuracy_gain')} in"
-        " balanced accuracy."
+        f"{first} {row['way']}, {row['aggregation']}, budget {row['budget']}, {row['cost']:.1f}"
+        f" times the cost: {there}. On test exams: {here}."
     )
 
 

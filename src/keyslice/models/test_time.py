@@ -54,8 +54,8 @@ def seen_from(view: View | None, kept: Tensor) -> Tensor:
 
 
 TOGETHER = 4
-"""Exams that are searched together, in chunks of frames. More of them share each pass through the
-deep layers, and all have the values at their cuts in memory meanwhile."""
+"""Chunks whose exams are searched together. More of them share each pass through the deep layers,
+and all have the values at their cuts in memory meanwhile."""
 
 
 @dataclass(frozen=True)

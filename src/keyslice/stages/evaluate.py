@@ -118,21 +118,24 @@ def in_use(workspace: Workspace, settings: StageSettings, seed: int) -> FrameCla
     """
     model, own = trained(workspace, settings, seed), settings.evaluate.test_time
     learned = workspace.results(settings.dataset, settings.variant) / TEST_TIME
-    otherwise = UserError(
+    try:
+        if own.learned:
+            told = json.loads((learned / "test_time.json").read_text(encoding="utf-8"))
+            if told["settings"] != _told(settings):
+                raise _not_evaluated(settings)
+        file = learned / f"seed-{seed}.safetensors"
+        return looking(model, own, settings.prepare.image_size, file)
+    except (FileNotFoundError, SafetensorError):
+        raise _not_evaluated(settings) from None
+
+
+def _not_evaluated(settings: StageSettings) -> UserError:
+    return UserError(
         f"variant {settings.variant} of {settings.dataset} has not been evaluated with these "
         "settings",
         rule="what a network needs to look more than once is learned then",
         remedy=f"dvc repro evaluate@{settings.dataset}-{settings.variant}",
     )
-    try:
-        if own.learned:
-            told = json.loads((learned / "test_time.json").read_text(encoding="utf-8"))
-            if told["settings"] != _told(settings):
-                raise otherwise
-        file = learned / f"seed-{seed}.safetensors"
-        return looking(model, own, settings.prepare.image_size, file)
-    except (FileNotFoundError, SafetensorError):
-        raise otherwise from None
 
 
 def _told(settings: StageSettings) -> dict[str, Any]:

@@ -73,9 +73,8 @@ class Subsampled:
     Args:
         module: in evaluation mode, and left as it is.
         example: input for it, (1,…); of the size of later ones.
-        layers: which subsampling layers are to have an offset, those beside it with each: so many
-            of the deepest levels, below 0 of those nearest the image, or layers by name. None: all
-            of them.
+        layers: which subsampling layers are to have an offset, those beside it with each: a slice
+            of the levels, or so many of the deepest; or layers by name. None: all of them.
         border: what layers at an offset meet at the border of their maps; see `Phases`.
         method: of the module, which maps (N,…) to (N,…).
         chunk: rows that go through the network together from the image on. Runs that begin deeper
@@ -95,7 +94,7 @@ class Subsampled:
         self,
         module: nn.Module,
         example: Tensor,
-        layers: int | Iterable[str] | None = None,
+        layers: int | slice | Iterable[str] | None = None,
         *,
         border: Border = "zeros",
         method: str = "forward",
@@ -103,10 +102,10 @@ class Subsampled:
     ) -> None:
         if any(part.training for part in module.modules()):
             raise ValueError("the network is in training mode: call its eval() first")
-        if layers is not None and not isinstance(layers, int):
-            layers = [layers] if isinstance(layers, str) else [*layers]
-        if layers in (0, []):
-            raise ValueError(f"layers: at least one, or None for all of them; got {layers!r}")
+        if isinstance(layers, int):
+            if layers < 1:
+                raise ValueError(f"layers: at least one, or None for all of them; got {layers}")
+            layers = slice(-layers, None)
         every = module.named_modules(remove_duplicate=False)
         self._phases = {name: Phases(layer, border) for name, layer in every if may_shift(layer)}
         if not self._phases:
@@ -117,6 +116,8 @@ class Subsampled:
         self._sizes = sizes(self._nodes)
         found, self.scale = self._found(shapes, example.shape[-2:])
         self.levels = _chosen([*found], layers)
+        if not self.levels:
+            raise ValueError(f"layers: at least one, or None for all of them; got {layers!r}")
         self._level = {node: n for n, one in enumerate(self.levels) for node in found[one]}
         places = {node: place for place, node in enumerate(self._nodes)}
         first = [min(places[node] for node in found[level]) for level in self.levels]
@@ -361,12 +362,13 @@ def _joined(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _chosen(levels: list[Level], layers: int | Iterable[str] | None) -> list[Level]:
+def _chosen(levels: list[Level], layers: slice | Iterable[str] | None) -> list[Level]:
     if layers is None:
         return levels
-    if isinstance(layers, int):
-        return levels[-layers:] if layers > 0 else levels[:-layers]
-    wanted, known = set(layers), {name for level in levels for name in level.layers}
+    if isinstance(layers, slice):
+        return levels[layers]
+    wanted = {layers} if isinstance(layers, str) else set(layers)
+    known = {name for level in levels for name in level.layers}
     for name in sorted(wanted - known):
         raise UserError(f"no subsampling layer is named {name!r}", remedy=did_you_mean(name, known))
     return [level for level in levels if wanted.intersection(level.layers)]
