@@ -158,7 +158,8 @@ class Subsampled:
             self._check(start.state)
         passed: list[Passed] = []
         for part in self._chunks(starts):
-            # The network itself is what timm's gives, to the last bit; other states are nobody's.
+            # The network itself is what timm's gives for the same rows, to the last bit; other
+            # states are nobody's.
             other = all(start.state != self.origin for start in part)
             with small_maps.within() if other else nullcontext():
                 passed += self._run(part)

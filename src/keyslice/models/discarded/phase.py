@@ -5,11 +5,12 @@ A layer with stride R keeps one of R² phases of the map that it would have with
 input is padded as ever, extended at the far end with zeros, and read from there. Offset (0,0) is
 the layer itself.
 
-So what lies at a map's border changes with the phase: with an even size and a padding of one pixel
-the layer has only ever read padding at the near end, and at the other phase reads it at the far end
-alone. A network may lean on that, most of all where an exam's background is not zero. With the
-border `kept` the map moves instead, its edge continued, below a padding that stays: away from the
-border the activations are the same.
+So what lies at a map's border changes with the phase: with a stride of 2 and an even size the layer
+has only ever read one pixel more of padding at the near end than at the far one (with a kernel of 3
+none there), and at the other phase it is the other way round. A network may lean on that: the
+background of an exam is not zero, once it is normalised. With the border `kept` the map moves
+instead, its edge continued, below a padding that stays: away from the border the activations are
+the same.
 """
 
 import copy
