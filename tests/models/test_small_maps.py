@@ -6,6 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
+from keyslice.models.discarded.network import Start, Subsampled
 from keyslice.models.small_maps import SmallMapConv2d, quicken, within
 
 
@@ -60,15 +61,32 @@ def test_a_network_keeps_its_parameters_and_its_function():
     assert all(isinstance(m, SmallMapConv2d) for m in convolutions)
 
 
+def _spoil(layer: nn.Conv2d) -> None:
+    """All weights but the middle one: of a 1 × 1 map the quick way reads no other."""
+    middle = layer.weight[..., 2, 2].clone()
+    layer.weight.fill_(torch.nan)
+    layer.weight[..., 2, 2] = middle
+
+
 @torch.no_grad()
 def test_in_evaluation_it_is_the_convolution_itself_and_quick_only_where_asked() -> None:
-    # One output of a 1 × 1 map: the quick way reads one of the 25 weights, whatever the others are.
-    layer = nn.Conv2d(1, 1, 5, padding=2).eval()
-    layer.weight.fill_(torch.nan)
-    layer.weight[..., 2, 2] = 1
-    quicken(network := nn.Sequential(layer))
+    layer = nn.Conv2d(1, 1, 5, padding=2)
+    quicken(network := nn.Sequential(layer).eval())
+    _spoil(layer)
     image = torch.ones(1, 1, 1, 1)
     assert network(image).isnan().all()
     with within():
         assert network(image).isfinite().all()
     assert network(image).isnan().all()
+
+
+@torch.no_grad()
+def test_the_states_of_a_network_are_quick_but_not_where_it_is_itself_among_them() -> None:
+    layer, image = nn.Conv2d(1, 1, 5, padding=2), torch.ones(1, 1, 2, 2)
+    quicken(module := nn.Sequential(nn.MaxPool2d(2), layer).eval())
+    network = Subsampled(module, image)
+    _spoil(layer)
+    own, other = Start(network.origin, 0, (image,)), Start(((0, 1),), 0, (image,))
+    for starts in ([own], [other, own], [other]):
+        quick = own not in starts
+        assert all(one.output.isfinite().all() == quick for one in network.run(starts))

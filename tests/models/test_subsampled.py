@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from keyslice.errors import UserError
+from keyslice.models.backbone import create
 from keyslice.models.discarded.aggregation import (
     StateAttention,
     aligned,
@@ -256,6 +257,29 @@ def test_the_best_that_can_be_extended_is_extended() -> None:
         left[looked.state] = [child for child, _ in children(looked.state, network.levels)]
 
 
+def _alike(exams: Sequence[int], _: Sequence[State], __: Sequence[Tensor]) -> list[float]:
+    return [0.0 for _ in exams]
+
+
+@torch.no_grad()
+def test_of_equals_the_one_that_was_found_first_is_extended() -> None:
+    network, frames = _small()
+    by_breadth = [network.origin]
+    for state in by_breadth:
+        by_breadth += [child for child, _ in children(state, network.levels)]
+    [found] = search(network, [frames], _alike, 40)
+    assert [one.state for one in found] == by_breadth[:40]
+
+
+@torch.no_grad()
+def test_of_small_maps_too_a_search_begins_with_the_network_to_the_last_bit() -> None:
+    torch.manual_seed(0)
+    module, frames = create("mobilenetv3_small_100", 28).eval().network, torch.randn(4, 3, 28, 28)
+    network = Subsampled(module, frames[:1], method="forward_features")
+    [[own, _]] = search(network, [frames], _alike, 2)
+    assert torch.equal(own.output, module.forward_features(frames))  # pyright: ignore
+
+
 @torch.no_grad()
 def test_all_states_are_looked_at_where_the_budget_allows_and_each_exam_has_its_own_way() -> None:
     network, frames = _small()
@@ -326,13 +350,9 @@ def test_a_state_of_another_network_is_refused(state: State) -> None:
 
 def test_a_search_looks_once_at_least_and_may_have_nothing_to_look_at() -> None:
     network, frames = _small()
-
-    def alike(exams: Sequence[int], _: Sequence[State], __: Sequence[Tensor]) -> list[float]:
-        return [0.0 for _ in exams]
-
     with pytest.raises(ValueError, match="at least 1"):
-        search(network, [frames], alike, 0)
-    assert search(network, [], alike, 3) == []
+        search(network, [frames], _alike, 0)
+    assert search(network, [], _alike, 3) == []
 
 
 def test_the_more_certain_a_state_is_the_more_it_weighs() -> None:

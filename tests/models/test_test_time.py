@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from keyslice.config import SAMPLER_SETTINGS, StageSettings
 from keyslice.config import TestTime as Settings
 from keyslice.models import build
+from keyslice.models.discarded import Subsampled
 from keyslice.models.discarded.aggregation import StateAttention
 from keyslice.models.inference import infer, multiply_accumulates
 from keyslice.models.last_maps import LastMaps
@@ -34,11 +35,16 @@ def _exams(*lengths: int) -> tuple[Tensor, Tensor]:
     return frames, torch.tensor(lengths)
 
 
-def _looking(settings: StageSettings, **values: Any) -> TestTime:
+def _looking(settings: StageSettings, *, chunk: int | None = None, **values: Any) -> TestTime:
     model = build.fresh(settings, seed=1).eval()
+    model.chunk = chunk
     torch.manual_seed(0)
+    for layer in model.backbone.modules():
+        if isinstance(layer, nn.BatchNorm2d):  # timm's last of a block begin at 0
+            torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
     attention = StateAttention(model.backbone.width, 8)
     torch.nn.init.normal_(attention.query.weight)
+    torch.nn.init.normal_(model.head[-1].weight)  # else all are about as certain
     return TestTime(model, Settings(**values), SIZE, attention).eval()
 
 
@@ -52,20 +58,51 @@ def test_one_look_is_the_classifiers(stage_settings) -> None:
     torch.testing.assert_close(once.attention, plain.attention)
 
 
+@pytest.mark.parametrize("chunk", [None, 5, 9])
 @pytest.mark.parametrize("criterion", ["entropy", "learned", "random"])
 @pytest.mark.parametrize("aggregation", ["mean", "entropy", "learned"])
-def test_an_exam_is_looked_at_for_itself(stage_settings, criterion, aggregation) -> None:
-    looking = _looking(
-        stage_settings("das"), budget=6, criterion=criterion, aggregation=aggregation
-    )
-    frames, lengths = _exams(9, 4, 6)
+def test_an_exam_is_looked_at_for_itself(stage_settings, criterion, aggregation, chunk) -> None:
+    values = {"criterion": criterion, "aggregation": aggregation}
+    looking = _looking(stage_settings("das"), chunk=chunk, budget=10, **values)
+    frames, lengths = _exams(8, 7, 6, 5, 4, 3, 1, 2, 5, 3)
+    ids = "abcdefghij"
     with torch.inference_mode():
-        together = looking(frames, lengths, per_exam(0, "abc"))
-        plain = looking.model(frames, lengths, per_exam(0, "abc"))
+        together = looking(frames, lengths, per_exam(0, ids))
+        plain = looking.model(frames, lengths, per_exam(0, ids))
         for b, length in enumerate(lengths.tolist()):
-            alone = looking(frames[b : b + 1, :length], lengths[b : b + 1], per_exam(0, ["abc"[b]]))
+            alone = looking(frames[b : b + 1, :length], lengths[b : b + 1], per_exam(0, ids[b]))
             torch.testing.assert_close(together.logits[b], alone.logits[0], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(together.logits, plain.logits.log_softmax(1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("budget", "deepest"), [(1, 5), (5, 5 + 2 + 4 + 3)])
+def test_a_chunk_goes_through_together_and_of_four_exams_what_begins_deep(
+    stage_settings, budget: int, deepest: int
+) -> None:
+    looking = _looking(stage_settings("full"), chunk=5, budget=budget)
+    frames, lengths = _exams(5, 3, 4, 1, 5, 2, 4, 3, 5)
+    layers = [m for m in looking.model.backbone.modules() if isinstance(m, nn.Conv2d)]
+    rows: list[list[int]] = [[], []]
+    for layer, noted in zip((layers[0], layers[-1]), rows, strict=True):
+        layer.register_forward_hook(lambda _, maps, __, noted=noted: noted.append(len(maps[0])))
+    with torch.inference_mode():
+        looking(frames, lengths)
+    assert [max(noted) for noted in rows] == [5, deepest]
+
+
+@pytest.mark.parametrize("border", ["zeros", "kept"])
+def test_layers_meet_at_the_border_what_the_settings_say(stage_settings, border: str) -> None:
+    looking = _looking(stage_settings("full"), budget=8, border=border)
+    frames, lengths = _exams(3)
+    with torch.inference_mode():
+        selection, kept = looking.taken(frames, lengths, None)
+        [looked] = looking.looked(kept, selection, None)
+        found = torch.stack([one.output for one in looked])
+        backbone, example = looking.model.backbone.network, kept[0, :1]
+        for own in ("zeros", "kept"):
+            network = Subsampled(backbone, example, 3, border=own, method="forward_features")
+            wanted = torch.stack([network(kept[0], one.state) for one in looked])
+            assert torch.allclose(found, wanted, atol=1e-5) == (own == border)
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLER_SETTINGS))

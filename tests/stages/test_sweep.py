@@ -21,7 +21,7 @@ from keyslice.console import sweeping
 from keyslice.errors import UserError
 from keyslice.evaluation import sweep as shown
 from keyslice.evaluation.presentation import difference
-from keyslice.evaluation.sweep import ONCE, VIEWS, Looks
+from keyslice.evaluation.sweep import ONCE, SHIFTS, VIEWS, Looks
 from keyslice.models.inference import Meter
 from keyslice.models.test_time import TestTime
 from keyslice.prepared import PreparedStore
@@ -57,6 +57,7 @@ def found(swept: Workspace) -> dict[Looks, object]:
     [
         (ONCE, Settings()),
         (Looks(VIEWS, "mean", 3), Settings(views=("flip_horizontal", "flip_vertical"))),
+        (Looks(SHIFTS, "mean", 3), Settings(views=("shift_left", "shift_right"))),
         (Looks("entropy", "entropy", 4), Settings(budget=4, aggregation="entropy")),
         (Looks("random", "mean", 8), Settings(budget=8, criterion="random")),
         (Looks("all-levels", "mean", 15), Settings(budget=15, layers="all")),
@@ -214,7 +215,7 @@ def test_intervals_that_leave_0_out_are_counted_apart_for_states_and_views() -> 
             ("random", -0.3, -0.1),
             ("random", -0.1, 0.1),
             (VIEWS, 0.02, 0.1),
-            (VIEWS, 0.0, 0.1),
+            (SHIFTS, 0.0, 0.1),
         ],
         columns=["way", "auc_gain_low", "auc_gain_high"],
     )
@@ -232,13 +233,13 @@ def test_a_section_has_a_row_for_each_way_and_a_picture(swept: Workspace, tmp_pa
     ways = [row.split(" | ")[0][2:] for row in rows[2:]]
     assert {way.name for way in stage.WAYS} == {*ways}
     assert ways.count("entropy") == 9
-    assert ways.count(VIEWS) == 11
+    assert (ways.count(VIEWS), ways.count(SHIFTS)) == (11, 8)
     seeds = PARAMS.stage("ward", "uniform").train.seeds
     weights = [swept.models("ward", "uniform") / f"seed-{n}" / "model.safetensors" for n in seeds]
     assert all(files.sha256(file)[:12] in text for file in weights)
     assert shown.counted(found.values()) in text
     told = {way.name: f"- `{way.name}`: {way.settings.states}\n" for way in stage.WAYS}
-    assert all((line in text) is (name != VIEWS) for name, line in told.items())
+    assert all((line in text) is (name not in (VIEWS, SHIFTS)) for name, line in told.items())
     drawn = (tmp_path / "figures" / "ward-test-time.svg").read_text()
     assert drawn.startswith("<svg")
     assert "gain in AUC" in drawn

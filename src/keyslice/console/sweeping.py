@@ -136,7 +136,7 @@ def section(
     ways = [
         f"- `{one.name}`: {one.settings.states}"
         for one in WAYS
-        if one.name in tried and one.name != sweep.VIEWS
+        if one.name in tried and one.settings.budget > 1
     ]
     return f"""
 ## {dataset}, looking more than once
@@ -150,10 +150,10 @@ def section(
 
 {chr(10).join(parts)}
 Gains over one look, mean over seeds, with intervals ({settings.confidence:.0%}) by bootstrap over
-patients, in pairs. Cost is multiply-accumulates, one look = 1. Views are flips and shifts by a
-pixel; a search is held against as many of them as cost nearest to the same (1: the one look
-itself). What is learned was learned with the largest budget. Rows are alike where searches find the
-same states: with strides of 2 any criterion begins with the same five.
+patients, in pairs. Cost is multiply-accumulates, one look = 1. Views are flips, then shifts by a
+pixel, `shifts` the latter alone; a search is held against as many views as cost nearest to the same
+(1: the one look itself). What is learned was learned with the largest budget. Rows are alike where
+searches find the same states: with strides of 2 any criterion begins with the same five.
 
 {chr(10).join(ways)}
 """

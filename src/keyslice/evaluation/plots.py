@@ -14,7 +14,7 @@ from keyslice.evaluation.palette import looks as palette
 from keyslice.evaluation.predictions import Predicted
 from keyslice.evaluation.runs import Run
 from keyslice.evaluation.summary import NAMES, confusion
-from keyslice.evaluation.sweep import VIEWS
+from keyslice.evaluation.sweep import SHIFTS, VIEWS
 from keyslice.metrics import confidence_bins
 
 
@@ -96,7 +96,7 @@ def gains(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 def _ways(table: pd.DataFrame) -> list[str]:
     return [
-        way if way == VIEWS else f"{way}, {aggregation}"
+        way if way in (VIEWS, SHIFTS) else f"{way}, {aggregation}"
         for way, aggregation in zip(table["way"], table["aggregation"], strict=True)
     ]
 

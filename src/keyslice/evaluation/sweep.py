@@ -19,7 +19,7 @@ class Looks(NamedTuple):
     """How a network looks at exams.
 
     Attributes:
-        way: by which states are found; or `VIEWS`.
+        way: by which states are found; or `VIEWS` or `SHIFTS`.
         aggregation: what they come to.
         budget: how many; of views the frames as they are among them.
     """
@@ -42,6 +42,8 @@ class Looks(NamedTuple):
 
 VIEWS = "views"
 """Flips and shifts, which cost as much again each."""
+SHIFTS = "shifts"
+"""The latter alone."""
 ONCE = Looks(VIEWS, "mean", 1)
 """The network as it was trained."""
 
@@ -128,7 +130,7 @@ def best(table: pd.DataFrame) -> str:
 def counted(tables: Iterable[pd.DataFrame]) -> str:
     """In how many rows of `gains` the interval of the gain in AUC leaves 0 out, and how."""
     table = pd.concat(tables)
-    views = table["way"] == VIEWS
+    views = table["way"].isin([VIEWS, SHIFTS])
 
     def told(rows: pd.DataFrame, name: str) -> str:
         above, below = (rows["auc_gain_low"] > 0).sum(), (rows["auc_gain_high"] < 0).sum()

@@ -23,7 +23,7 @@ import keyslice
 from keyslice import files
 from keyslice.config import Aggregation, Params, StageSettings, TestTime, View, Workspace
 from keyslice.evaluation import predictions
-from keyslice.evaluation.sweep import VIEWS, Looks
+from keyslice.evaluation.sweep import SHIFTS, VIEWS, Looks
 from keyslice.models import test_time as seen
 from keyslice.models.classifier import FrameClassifier, Output
 from keyslice.models.inference import by_exam
@@ -62,10 +62,11 @@ class Way:
     aggregations: tuple[Aggregation, ...]
 
 
-VIEWED = Way(VIEWS, TestTime(), ("mean",))
-"""Flips and shifts; its budget is how many, the frames as they are among them."""
+_SHIFTED = tuple[View, ...](view for view in seen.VIEWS if view.startswith("shift"))
 WAYS = (
-    VIEWED,
+    # Their budget is how many, the frames as they are among them.
+    Way(VIEWS, TestTime(views=(*seen.VIEWS,)), ("mean",)),
+    Way(SHIFTS, TestTime(views=_SHIFTED), ("mean",)),
     Way(
         "entropy",
         TestTime(budget=BUDGETS[-1], aggregation="learned"),
@@ -136,9 +137,9 @@ def _tried(
 ) -> Tried:
     own = settings.evaluate.model_copy(update={"test_time": way.settings})
     settings = settings.model_copy(update={"evaluate": own})
-    if way is VIEWED:
-        looking = seen.TestTime(model, way.settings, settings.prepare.image_size).eval()
-        return _viewed(looking, store, settings, seed)
+    if way.settings.budget == 1:
+        once = seen.TestTime(model, TestTime(), settings.prepare.image_size).eval()
+        return _viewed(way, once, store, settings, seed)
     looking, _ = looking_more(model, store, settings, seed, files.hidden(folder / "states"))
     assert looking is not None  # its budget is above 1
     return _searched(way, looking, store, settings, seed)
@@ -167,10 +168,10 @@ def _searched(
 
 @torch.inference_mode()
 def _viewed(
-    looking: seen.TestTime, store: PreparedStore, settings: StageSettings, seed: int
+    way: Way, looking: seen.TestTime, store: PreparedStore, settings: StageSettings, seed: int
 ) -> Tried:
     found: Tried = defaultdict(list)
-    views: tuple[View | None, ...] = (None, *seen.VIEWS)
+    views: tuple[View | None, ...] = (None, *way.settings.views)
     for batch, known in unseen(store, settings):
         on_device, draws = batch.to(device(settings.train)), per_exam(seed, batch.exam_ids)
         with FlopCounterMode(display=False) as counter:
@@ -182,7 +183,8 @@ def _viewed(
                 total = total + own.logits.softmax(1)
                 output = Output((total / number).log(), selection, own.attention)
                 macs = counter.get_total_flops() / 2
-                found[Looks(VIEWS, "mean", number)] += _rows(known, seed, output, macs)
+                if number > 1 or way.name == VIEWS:  # one look is told once
+                    found[Looks(way.name, "mean", number)] += _rows(known, seed, output, macs)
     return found
 
 
@@ -216,7 +218,7 @@ def _rows(
 def _digest(way: Way, settings: StageSettings, *inputs: Path) -> str:
     """Of all that a way's figures depend on: settings, data, network, code, torch and timm."""
     versions = torch.__version__, timm.__version__
-    digest = hashlib.sha256(repr((way, [*seen.VIEWS], BUDGETS, *versions)).encode())
+    digest = hashlib.sha256(repr((way, BUDGETS, *versions)).encode())
     digest.update(settings.model_dump_json(exclude={"evaluate"}).encode())
     for file in inputs:
         digest.update(files.sha256(file).encode())
