@@ -258,12 +258,15 @@ def test_what_a_variant_may_not_say_of_its_looks_is_refused(complaint, variants,
 @pytest.mark.parametrize(
     ("test_time", "said"),
     [
-        ({"budget": 4, "layers": "conv1"}, "layers: 'conv1': give so many of the deepest levels"),
+        (
+            {"budget": 4, "layers": "conv1"},
+            "layers: 'conv1': give so many levels nearest",
+        ),
         ({"budget": 4, "layers": True}, "layers: True: give so many"),
         ({"budget": 4, "layers": "first 0"}, "layers: 'first 0': give so many"),
         ({"budget": 4, "layers": "first 2\n"}, "layers: 'first 2\\n': give so many"),
         ({"budget": 4, "border": "edge"}, "border: 'edge': Input should be 'zeros' or 'kept'"),
-        ({"border": "kept"}, "nothing for border to decide"),
+        ({"border": "zeros"}, "nothing for border to decide"),
         ({"budget": 4, "layers": 0}, "layers: 0: give so many"),
         ({"budget": 4, "layers": []}, "layers: []: give so many"),
         ({"budgt": 4}, "unknown key 'budgt'; did you mean 'budget'?"),
@@ -295,9 +298,9 @@ def test_layers_are_counted_from_either_end_or_named(layers, searched, said):
     often = TestTime.model_validate({"budget": 4, "layers": layers})
     assert often.searched == searched
     assert said in often.words
-    kept = often.model_copy(update={"border": "kept"}).words
-    assert said.replace(",", "") in kept.replace(",", "")
-    assert "(their border kept)" in kept
+    zeros = often.model_copy(update={"border": "zeros"}).words
+    assert said.replace(",", "") in zeros.replace(",", "")
+    assert "(zeros at their border)" in zeros
 
 
 def test_a_key_of_how_often_to_look_is_known_in_a_dataset_too(complaint):

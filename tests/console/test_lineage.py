@@ -98,7 +98,7 @@ def test_how_often_a_model_looks_is_told_and_what_it_learned_for_that(story, ask
     told = ask("scans/3")
     assert max(map(len, told.splitlines())) <= 80
     assert (
-        "looks at 8 states of the deepest 3 levels of subsampling layers, the best by learned "
+        "looks at 8 states of the first 2 levels of subsampling layers, the best by learned "
         "attention first, their mean; the mean of 2 views: as it is, flip horizontal"
     ) in words(told)
     assert "evaluate batch_size 4 looks" in words(told)

@@ -63,7 +63,7 @@ def test_one_look_is_the_classifiers(stage_settings) -> None:
 @pytest.mark.parametrize("aggregation", ["mean", "entropy", "learned"])
 def test_an_exam_is_looked_at_for_itself(stage_settings, criterion, aggregation, chunk) -> None:
     values = {"criterion": criterion, "aggregation": aggregation}
-    looking = _looking(stage_settings("das"), chunk=chunk, budget=10, **values)
+    looking = _looking(stage_settings("das"), chunk=chunk, budget=10, layers=3, **values)
     frames, lengths = _exams(8, 7, 6, 5, 4, 3, 1, 2, 5, 3)
     ids = "abcdefghij"
     with torch.inference_mode():
@@ -79,7 +79,7 @@ def test_an_exam_is_looked_at_for_itself(stage_settings, criterion, aggregation,
 def test_a_chunk_goes_through_together_and_of_four_exams_what_begins_deep(
     stage_settings, budget: int, deepest: int
 ) -> None:
-    looking = _looking(stage_settings("full"), chunk=5, budget=budget)
+    looking = _looking(stage_settings("full"), chunk=5, budget=budget, layers=3)
     frames, lengths = _exams(5, 3, 4, 1, 5, 2, 4, 3, 5)
     layers = [m for m in looking.model.backbone.modules() if isinstance(m, nn.Conv2d)]
     rows: list[list[int]] = [[], []]
@@ -92,7 +92,7 @@ def test_a_chunk_goes_through_together_and_of_four_exams_what_begins_deep(
 
 @pytest.mark.parametrize("border", ["zeros", "kept"])
 def test_layers_meet_at_the_border_what_the_settings_say(stage_settings, border: str) -> None:
-    looking = _looking(stage_settings("full"), budget=8, border=border)
+    looking = _looking(stage_settings("full"), budget=8, layers=3, border=border)
     frames, lengths = _exams(3)
     with torch.inference_mode():
         selection, kept = looking.taken(frames, lengths, None)

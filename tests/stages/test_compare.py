@@ -277,7 +277,7 @@ def test_the_report_tells_what_looking_more_than_once_gains_and_costs(workspace,
     often = (folder / "report.html").read_text()
     section = often.split("Looking more than once</h2>")[1].split("</section>")[0]
     assert re.findall(r"</i>(\w+)<small>(at 4 states .* weighted by certainty)", section) == [
-        ("das", "at 4 states of the deepest 3 levels of subsampling layers, the most certain "
+        ("das", "at 4 states of the first 2 levels of subsampling layers, the most certain "
          "first, weighted by certainty")
     ]  # fmt: skip
     assert "1.00</span><small>0.50 with one look" in section
@@ -316,7 +316,7 @@ def test_how_often_variants_look_is_said_once_where_all_do_alike(workspace):
         predictions.write(table.assign(**plain), path)
     folder = run(workspace, settings(evaluate={"resamples": 50, "test_time": {"budget": 4}}))
     text = (folder / "report.html").read_text()
-    assert text.count("at 4 states of the deepest 3 levels") == 1
+    assert text.count("at 4 states of the first 2 levels") == 1
     assert "All look at 4 states" in text
 
 

@@ -32,6 +32,7 @@ from tests.stages.test_train_evaluate import PARAMS, workspace
 
 __all__ = ["workspace"]
 SEED = 3
+DEEPEST: Any = {"layers": 3, "border": "zeros"}
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +59,13 @@ def found(swept: Workspace) -> dict[Looks, object]:
         (ONCE, Settings()),
         (Looks(VIEWS, "mean", 3), Settings(views=("flip_horizontal", "flip_vertical"))),
         (Looks(SHIFTS, "mean", 3), Settings(views=("shift_left", "shift_right"))),
-        (Looks("entropy", "entropy", 4), Settings(budget=4, aggregation="entropy")),
-        (Looks("random", "mean", 8), Settings(budget=8, criterion="random")),
-        (Looks("all-levels", "mean", 15), Settings(budget=15, layers="all")),
-        (Looks("kept-border", "mean", 4), Settings(budget=4, border="kept")),
+        (Looks("entropy", "entropy", 4), Settings(budget=4, aggregation="entropy", **DEEPEST)),
+        (Looks("random", "mean", 8), Settings(budget=8, criterion="random", **DEEPEST)),
+        (Looks("all-levels", "mean", 15), Settings(budget=15, layers="all", border="zeros")),
+        (Looks("kept-border", "mean", 4), Settings(budget=4, layers=3)),
         (
             Looks("first-levels", "entropy", 8),
-            Settings(budget=8, layers="first 2", border="kept", aggregation="entropy"),
+            Settings(budget=8, aggregation="entropy"),
         ),
     ],
 )

@@ -124,13 +124,13 @@ class TestTime(Settings):
     """Which states come first: the most certain, those whose maps answer best, or any."""
     aggregation: Aggregation = "mean"
     """What the states' maps come to."""
-    layers: Layers = 3
-    """Subsampling layers that are searched: those of so many of the deepest levels, all, of so many
-    nearest the image (first 2), where there are so many; or by name. A run at other phases of a
+    layers: Layers = "first 2"
+    """Subsampling layers that are searched: those of so many levels nearest the image (first 2), of
+    so many of the deepest (3), where there are so many; all; or by name. A run at other phases of a
     deep one begins deep, and costs less."""
-    border: Literal["zeros", "kept"] = "zeros"
-    """What these meet at the border of their maps: more zeros, as the method has it, or what they
-    have met in training, below which the map moves."""
+    border: Literal["zeros", "kept"] = "kept"
+    """What these meet at the border of their maps: what they have met in training, below which the
+    map moves, or more zeros, as the method was published."""
     attention: StateAttention = StateAttention()
     """Where criterion or aggregation is learned."""
     views: tuple[View, ...] = ()
@@ -148,7 +148,7 @@ class TestTime(Settings):
         if in_words or counted or (named and layers):
             return layers
         raise ValueError(
-            "give so many of the deepest levels (3), all, so many nearest the image (first 2), "
+            "give so many levels nearest the image (first 2), so many of the deepest (3), all, "
             "or a list of layers' names"
         )
 
@@ -206,8 +206,8 @@ class TestTime(Settings):
         else:
             which = f"deepest {self.layers}" if isinstance(self.layers, int) else self.layers
             layers = f"the {which} levels of subsampling layers"
-        if self.border == "kept":
-            layers += " (their border kept)"
+        if self.border == "zeros":
+            layers += " (zeros at their border)"
         order = {
             "entropy": "the most certain first",
             "learned": "the best by learned attention first",
