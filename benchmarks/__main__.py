@@ -29,10 +29,10 @@ TABLES = {
         inference.measure,
     ),
     "Search over states": (
-        "A best-first search over the phases of the deepest subsampling layers against as many "
-        "passes of the unmodified network from the image, both in the parts in which stage "
-        f"evaluate has them, one thread: {BACKBONE.name}. Times are medians; ratios are taken pair "
-        "by pair, with quartiles.",
+        "A best-first search over the phases of subsampling layers against as many passes of the "
+        "unmodified network from the image, both in the parts in which stage evaluate has them, "
+        f"one thread: {BACKBONE.name}. States of the first two levels have hardly anything to "
+        "resume from. Times are medians; ratios are taken pair by pair, with quartiles.",
         [
             "exams × frames",
             "levels",

@@ -16,7 +16,11 @@ from keyslice.samplers import Selection
 FRAMES, ROUNDS = 14, 7
 EXAMS = {28: 32, 64: 32, 224: 8}
 """As many at a time as stage evaluate takes; fewer of large frames: two searches' worth."""
-LEVELS = (Settings().layers, "all")
+SEARCHED = {
+    "deepest 3": Settings(layers=3, border="zeros"),
+    "all": Settings(layers="all", border="zeros"),
+    "first 2, border kept": Settings(),
+}
 CRITERIA: tuple[Literal["entropy", "random"], ...] = ("entropy", "random")
 BUDGETS = (8, 15)
 
@@ -36,12 +40,14 @@ def measure() -> Iterator[list[str]]:
                 f"{levels} | {criterion}": partial(
                     _looked,
                     TestTime(
-                        model, Settings(budget=budget, criterion=criterion, layers=levels), size
+                        model,
+                        settings.model_copy(update={"budget": budget, "criterion": criterion}),
+                        size,
                     ).eval(),
                     kept,
                     selection,
                 )
-                for levels in LEVELS
+                for levels, settings in SEARCHED.items()
                 for criterion in CRITERIA
             }
             times = alternate(sides | {"": partial(independent, times=budget)}, ROUNDS)

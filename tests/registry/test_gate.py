@@ -429,7 +429,7 @@ def _cost(event: Event) -> dict[str, Any]:
     return found
 
 
-OFTEN = {"budget": 8, "views": ["flip_horizontal", "flip_vertical"]}
+OFTEN = {"budget": 8, "layers": 3, "views": ["flip_horizontal", "flip_vertical"]}
 
 
 @pytest.mark.parametrize(("allowed", "outcome"), [(1.5, "fails"), (9.0, "holds")])
