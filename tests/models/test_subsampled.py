@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 import timm
@@ -147,7 +148,9 @@ def test_runs_that_join_at_cuts_of_their_own_are_what_each_is_alone() -> None:
 
 
 @torch.no_grad()
-def test_a_chunk_holds_more_runs_the_deeper_they_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_holds_as_many_runs_as_read_as_much_as_its_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     frames, module = torch.randn(6, 3, 16, 16), _network("maxima")
     whole, chunked = Subsampled(module, frames[:1]), Subsampled(module, frames[:1], chunk=2)
     own = chunked.run([Start(whole.origin, 0, (frames[2 * n : 2 * n + 2],)) for n in range(3)])
@@ -156,11 +159,11 @@ def test_a_chunk_holds_more_runs_the_deeper_they_begin(monkeypatch: pytest.Monke
         for one in own
         for state, cut in ((((0, 0), (0, 0), (1, 0)), 3), (((0, 0), (1, 0), (0, 0)), 2))
     ]
-    sizes: list[int] = []
+    parts: list[list[Start]] = []
     run = Subsampled._run
 
     def noted(self: Subsampled, part: list[Start]) -> list[Passed]:
-        sizes.append(len(part))
+        parts.append(part)
         return run(self, part)
 
     monkeypatch.setattr(Subsampled, "_run", noted)
@@ -170,9 +173,16 @@ def test_a_chunk_holds_more_runs_the_deeper_they_begin(monkeypatch: pytest.Monke
     for start, one in zip(starts, found, strict=True):
         torch.testing.assert_close(one.output, whole.run([start])[0].output)
     torch.testing.assert_close(images[1].output, torch.cat([one.output for one in own]))
-    # Each begins with 2 × 1/16 or 2 × 1/4 of the pixels of an image.
-    assert [level.scale for level in whole.levels] == [(1, 1), (2, 2), (4, 4)]
-    assert sizes == [6, 1, 1]
+
+    def read(part: list[Start]) -> int:
+        return sum(values.numel() for start in part for values in start.values)
+
+    *deep, first, second = parts
+    assert len(first) == len(second) == 1  # one that reads more than a chunk goes alone
+    assert [start for part in deep for start in part] == starts
+    assert len(deep) < len(starts)
+    for part, after in pairwise(deep):
+        assert read(part) <= frames[:2].numel() < read([*part, after[0]])
 
 
 def _small() -> tuple[Subsampled, Tensor]:

@@ -192,7 +192,11 @@ class TestTime(nn.Module):
 
             return scored
 
-        exams = [frames[one] for frames, one in zip(kept, mask, strict=True)]
+        exams = [
+            # In memory as the classifier has them.
+            frames[one].contiguous(memory_format=torch.channels_last)
+            for frames, one in zip(kept, mask, strict=True)
+        ]
         chunk = self.model.chunk or kept.shape[:2].numel()
         if self._network is None:
             outputs = torch.cat([self._maps(part) for part in torch.cat(exams).split(chunk)])

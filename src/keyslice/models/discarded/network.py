@@ -77,8 +77,8 @@ class Subsampled:
             of the levels, or so many of the deepest; or layers by name. None: all of them.
         border: what layers at an offset meet at the border of their maps; see `Phases`.
         method: of the module, which maps (N,…) to (N,…).
-        chunk: rows that go through the network together from the image on. Runs that begin deeper
-            read less, so that more of them go together. None: all.
+        chunk: rows that go through the network together from the image on. Of runs that begin
+            deeper as many go together as read as much. None: all.
 
     Attributes:
         levels: in the order in which the network has them.
@@ -124,8 +124,7 @@ class Subsampled:
         self._edges = [0, *first, len(self._nodes)]
         self._needed = [self._crossing(places, edge) for edge in self._edges]
         self._open, self._writes, self._nested = self._probed(example)
-        self._chunk = math.inf if chunk is None else chunk
-        self._shares = [1.0, *(1 / math.prod(level.scale) for level in self.levels)]
+        self._most = math.inf if chunk is None else chunk * example[0].numel()
 
     @property
     def states(self) -> int:
@@ -166,13 +165,13 @@ class Subsampled:
         return passed
 
     def _chunks(self, starts: Sequence[Start]) -> Iterator[list[Start]]:
-        """By the pixels that they read where they begin; one that reads more goes alone."""
-        part, read = list[Start](), 0.0
+        """By the values that they read where they begin; one that reads more goes alone."""
+        part, read = list[Start](), 0
         for start in starts:
-            own = len(start.values[0]) * self._shares[start.cut]
-            if part and read + own > self._chunk:
+            own = sum(values.numel() for values in start.values)
+            if part and read + own > self._most:
                 yield part
-                part, read = [], 0.0
+                part, read = [], 0
             part.append(start)
             read += own
         if part:

@@ -154,13 +154,15 @@ class Phases:
     def _moved(self, maps: Tensor, offsets: Sequence[Offset]) -> Tensor:
         """Each map moved up and left by its offset; its last row and column go on."""
         height, width = maps.shape[-2:]
-        more = [stride - 1 for stride in self.stride]
-        longer = pad(maps, (0, more[1], 0, more[0]), mode="replicate")
         found = torch.empty_like(maps)
         begin = 0
         for (down, right), run in groupby(offsets):
             end = begin + len(list(run))
-            found[begin:end] = longer[begin:end, :, down : down + height, right : right + width]
+            here, there = maps[begin:end], found[begin:end]
+            down, right = min(down, height - 1), min(right, width - 1)
+            there[..., : height - down, : width - right] = here[..., down:, right:]
+            there[..., height - down :, : width - right] = here[..., -1:, right:]
+            there[..., width - right :] = there[..., width - right - 1 : width - right]
             begin = end
         return found
 
