@@ -168,6 +168,21 @@ def test_a_file_that_is_no_yaml_is_one_line(tmp_path):
         load(tmp_path / "params.yaml")
 
 
+def test_a_key_that_is_there_twice_is_named_with_its_line(tmp_path):
+    text = "train:\n  epochs: 3\n  seeds: [0]\n  epochs: 4\n"
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    told = r"^params\.yaml: not YAML \(the key 'epochs' is there twice, again in line 4\)"
+    with pytest.raises(UserError, match=told):
+        load(tmp_path / "params.yaml")
+
+
+def test_what_is_merged_may_be_otherwise(tmp_path):
+    text = "a: {b: &x {<<: &y {k: 1}, k: 2}}\nc: {<<: *x, k: 3}\nd: {k: {e: &z {<<: *x, k: 4}}}"
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="the section is missing"):
+        load(tmp_path / "params.yaml")
+
+
 def test_a_file_that_is_not_utf_8_is_one_line(tmp_path):
     (tmp_path / "params.yaml").write_bytes("train: {name: é}".encode("latin-1"))
     with pytest.raises(UserError, match=r"^params\.yaml: not UTF-8[^\n]*$"):

@@ -269,6 +269,21 @@ class Params(Settings):
         )
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML's rule, which PyYAML does not keep: of a key's two values the first would be lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node: Any = super().compose_mapping_node(anchor)
+        found = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in found:
+                    place = f"line {key.start_mark.line + 1}"
+                    raise yaml.YAMLError(f"the key {key.value!r} is there twice, again in {place}")
+                found.add(key.value)
+        return node
+
+
 def load(path: Path) -> Params:
     """Read and check a params.yaml.
 
@@ -277,7 +292,8 @@ def load(path: Path) -> Params:
             the rule.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = yaml.load(text, Loader=_EachKeyOnce)  # noqa: S506 - a safe one
     except FileNotFoundError:
         raise UserError("no such file", where=str(path), remedy="restore it from git") from None
     except UnicodeDecodeError:
