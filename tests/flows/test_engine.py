@@ -24,8 +24,9 @@ def side_by_side(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
     """`side_by_side("device: cpu", cores=16, found=0)` with these settings of training."""
 
     def ask(train: str, *, found: int = 0, cores: int = 16, alone: bool = False) -> int:
-        text = workspace.params.read_text().replace("train:\n", f"train:\n  {train}\n")
-        workspace.params.write_text(text)
+        text = workspace.params.read_text()
+        if train not in text:
+            workspace.params.write_text(text.replace("train:\n", f"train:\n  {train}\n"))
         monkeypatch.setattr(engine, "cores", lambda: cores)
         monkeypatch.setattr(gpu, "suspected", lambda: True)
         monkeypatch.setattr(gpu, "_ASK_TORCH", ("echo", str(found)))
